@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+# The front door: `make quickstart` and `make test` need nothing but make, g++, python3-venv and python3-dev.
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+# Index of the torch install alone, as TORCH_INDEX=https://download.pytorch.org/whl/cpu for a CPU-only wheel.
+TORCH_INDEX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+PIP := $(BIN)/python -m pip install --quiet
+
+# Stamps: the files whose age says what was done last. The torch stamp carries the request, so that TORCH= counts.
+STAMPS := $(VENV)/.stamps
+REQUEST := $(shell printf '%s' '$(TORCH) $(TORCH_INDEX)' | cksum | cut -d' ' -f1)
+VENV_DONE := $(STAMPS)/venv
+TORCH_DONE := $(STAMPS)/torch-$(REQUEST)
+DEPS_DONE := $(STAMPS)/dependencies
+# A different FORCE_CUDA or architecture list is a different library.
+BUILD_REQUEST := $(shell printf '%s' '$(FORCE_CUDA) $(TORCH_CUDA_ARCH_LIST) $(LIBRA_MATH)' | cksum | cut -d' ' -f1)
+BUILD_DONE := $(STAMPS)/build-$(BUILD_REQUEST)
+SOURCES := setup.py pyproject.toml $(shell find csrc -name '*.h' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.cu')
+LINT := detectron_libra tests tools setup.py
+QUICKSTART := configs/quickstart/libra_retinanet_shapes.yaml
+
+.PHONY: quickstart test test-all lint format typecheck build cuda-check bench doctor clean help
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t14
+
+quickstart: $(BUILD_DONE)  ## set up, train Libra RetinaNet on generated shapes on the CPU, evaluate, write out/quickstart
+	$(BIN)/python tools/train_net.py --cfg $(QUICKSTART)
+
+test: $(BUILD_DONE)  ## set up, then the tests not marked slow
+	$(BIN)/python -m pytest
+
+test-all: $(BUILD_DONE)  ## every test
+	$(BIN)/python -m pytest -m ""
+
+lint: $(BUILD_DONE)  ## ruff, mypy and clang-format, changing nothing
+	$(BIN)/ruff check $(LINT)
+	$(BIN)/ruff format --check $(LINT)
+	$(BIN)/mypy
+	find csrc -name '*.h' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.cu' | xargs $(BIN)/clang-format --dry-run -Werror
+
+format: $(DEPS_DONE)  ## rewrite the sources as lint wants them
+	$(BIN)/ruff check --fix $(LINT)
+	$(BIN)/ruff format $(LINT)
+	find csrc -name '*.h' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.cu' | xargs $(BIN)/clang-format -i
+
+typecheck: $(BUILD_DONE)  ## mypy
+	$(BIN)/mypy
+
+build: $(BUILD_DONE)  ## set up and compile the operators (editable install)
+	@cat build/summary.txt
+
+cuda-check: $(TORCH_DONE)  ## compile every CUDA kernel with nvcc for sm_80 and sm_90; needs no GPU
+	$(BIN)/python tools/check_cuda.py
+
+bench: $(BUILD_DONE)  ## time the operators against their references
+	$(BIN)/python tools/benchmark_ops.py
+
+doctor: $(BUILD_DONE)  ## versions, what runs the operators, compilers, devices
+	@$(BIN)/python tools/doctor.py
+
+clean:  ## remove what was built, not .venv and not out/
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache detectron_libra/*.so $(STAMPS)/build-*
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# What the system has to bring, named with the way to get it.
+$(VENV_DONE):
+	@command -v $(PYTHON) >/dev/null || { echo "make: no $(PYTHON): apt-get install python3, or set PYTHON=" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "make: $(PYTHON) is $$($(PYTHON) -V 2>&1), and 3.10 or newer is needed: set PYTHON=python3.12 or the like" >&2; exit 2; }
+	@command -v g++ >/dev/null || { echo "make: no g++: apt-get install g++" >&2; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "make: $(PYTHON) cannot make virtual environments: apt-get install python3-venv" >&2; exit 2; }
+	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || \
+	  { echo "make: no Python.h for $(PYTHON): apt-get install python3-dev" >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(TORCH_DONE): $(VENV_DONE)
+	$(PIP) '$(TORCH)' $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	@rm -f $(STAMPS)/torch-* $(STAMPS)/build-* && touch $@
+
+$(DEPS_DONE): requirements.txt $(TORCH_DONE)
+	$(PIP) -r requirements.txt
+	@touch $@
+
+$(BUILD_DONE): $(DEPS_DONE) $(SOURCES)
+	$(PIP) --no-build-isolation --no-deps -e .
+	@rm -f $(STAMPS)/build-* && touch $@

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration to data sets and loaders."""
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from detectron_libra.config.schema import Config
+from detectron_libra.data.catalog import FILE_PREFIXES, find
+from detectron_libra.data.check import load_checked
+from detectron_libra.data.coco import Dataset
+from detectron_libra.data.loader import Loader, build_test_loader, build_train_loader
+from detectron_libra.data.shapes import make_shapes
+from detectron_libra.errors import UsageError
+from detectron_libra.geometry import GEOMETRIES
+
+log = logging.getLogger(__name__)
+
+
+def locate(cfg: Config, name: str) -> tuple[str, str]:
+    """Image folder and annotation file of a data set; a set of shapes is generated where it is not there yet."""
+    entry = cfg.DATASETS.get(name, {})
+    if "SHAPES" not in entry:
+        return find(name, cfg.DATASETS)
+    shapes = entry["SHAPES"]
+    folder = Path(entry["DIR"])
+    return make_shapes(
+        str(folder.parent),
+        split=folder.name,
+        images=shapes["IMAGES"],
+        size=tuple(shapes["SIZE"]),
+        classes=tuple(shapes["CLASSES"]),
+        imbalance=shapes["IMBALANCE"],
+        crowding=shapes["CROWDING"],
+        max_objects=shapes["MAX_OBJECTS"],
+        seed=shapes["SEED"],
+    )
+
+
+def load_dataset(
+    cfg: Config, name: str, *, class_names: tuple[str, ...] | None = None, training: bool = False
+) -> Dataset:
+    """One data set, checked as DATA.CHECK says.
+
+    Args:
+        class_names: those of the model, which the set must have; None takes the set's own.
+        training: there must be a box to learn from.
+
+    Raises:
+        UsageError: the name is not known. InputError: the set has faults.
+    """
+    folder, annotations = locate(cfg, name)
+    return load_checked(
+        name,
+        folder,
+        annotations,
+        extent=GEOMETRIES[cfg.MODEL.BOX_GEOMETRY].extent,
+        level=cfg.DATA.CHECK,
+        workers=workers(cfg),
+        class_names=class_names,
+        need_boxes=training,
+        file_prefix=FILE_PREFIXES.get(name, ""),
+    )
+
+
+def load_train_datasets(cfg: Config) -> list[Dataset]:
+    """The sets of TRAIN.DATASETS, all with the first one's classes."""
+    if not cfg.TRAIN.DATASETS:
+        raise UsageError("TRAIN.DATASETS: no data set is named; give at least one")
+    first = load_dataset(cfg, cfg.TRAIN.DATASETS[0], training=True)
+    rest = cfg.TRAIN.DATASETS[1:]
+    return [first, *(load_dataset(cfg, n, class_names=first.class_names, training=True) for n in rest)]
+
+
+def load_test_datasets(cfg: Config, class_names: tuple[str, ...] | None) -> list[Dataset]:
+    """The sets of TEST.DATASETS, with the model's classes."""
+    return [load_dataset(cfg, name, class_names=class_names) for name in cfg.TEST.DATASETS]
+
+
+def count_classes(cfg: Config, class_names: Sequence[str]) -> int:
+    """Classes with background: MODEL.NUM_CLASSES, or the data's where it is -1.
+
+    Raises:
+        UsageError: the two disagree.
+    """
+    found = len(class_names) + 1
+    if cfg.MODEL.NUM_CLASSES not in (-1, found):
+        raise UsageError(
+            f"MODEL.NUM_CLASSES: {cfg.MODEL.NUM_CLASSES} does not fit the data set, which has {found - 1} categories: "
+            f"set it to {found} (categories + background) or to -1"
+        )
+    return found
+
+
+def workers(cfg: Config) -> int:
+    """Processes that read images."""
+    if cfg.DATA.WORKERS >= 0:
+        return cfg.DATA.WORKERS
+    return min(cfg.DATA_LOADER.NUM_THREADS, os.cpu_count() or 1)
+
+
+def _shared(cfg: Config) -> dict:
+    geometry = GEOMETRIES[cfg.MODEL.BOX_GEOMETRY]
+    return {
+        "stride": cfg.FPN.COARSEST_STRIDE if cfg.FPN.FPN_ON else 0,
+        "extent": geometry.extent,
+        "resize_in_float": geometry.resize_in_float,
+        "draft": cfg.DATA.DRAFT and not geometry.resize_in_float,
+        "workers": workers(cfg),
+        "timeout_s": cfg.DATA.TIMEOUT_S,
+    }
+
+
+def train_loader(cfg: Config, datasets: Sequence[Dataset], *, start_iteration: int, pin_memory: bool) -> Loader:
+    """Batches of the iterations from ``start_iteration`` to SOLVER.MAX_ITER - 1."""
+    t = cfg.TRAIN
+    return build_train_loader(
+        datasets,
+        scales=t.SCALES,
+        max_size=t.MAX_SIZE,
+        images_per_batch=t.IMS_PER_BATCH,
+        flip_x=t.USE_FLIPPED,
+        flip_y=t.FLIP_VERTICAL,
+        aspect_grouping=t.ASPECT_GROUPING,
+        seed=cfg.RNG_SEED,
+        max_iter=cfg.SOLVER.MAX_ITER,
+        start_iteration=start_iteration,
+        keep_empty=t.KEEP_EMPTY,
+        pin_memory=pin_memory,
+        **_shared(cfg),
+    )
+
+
+def test_loader(cfg: Config, dataset: Dataset, *, pin_memory: bool) -> Loader:
+    """Every image of a set once."""
+    return build_test_loader(
+        dataset,
+        scale=cfg.TEST.SCALE,
+        max_size=cfg.TEST.MAX_SIZE,
+        images_per_batch=cfg.TEST.IMS_PER_BATCH,
+        pin_memory=pin_memory,
+        **_shared(cfg),
+    )

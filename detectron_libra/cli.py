@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every tool shares: options around ``KEY VALUE`` pairs, the log, a line and an exit code per error."""
+
+import argparse
+import contextlib
+import io
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from tqdm import tqdm
+
+from detectron_libra.config.load import SECTIONS
+from detectron_libra.config.schema import KEYS
+from detectron_libra.errors import LibraError, RunError, UsageError
+
+logger = logging.getLogger(__name__)
+LOG_FORMAT = "%(levelname)s %(filename)s:%(lineno)4d: %(message)s"
+#: Exit code of a process that a signal from the keyboard ended.
+INTERRUPTED = 130
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
+
+
+def parse(argv: Sequence[str], parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, list[str]]:
+    """Options of a tool and ``KEY VALUE`` pairs, in any order.
+
+    A value may begin with a dash (``SOLVER.WEIGHT_DECAY -1``) or a bracket. With a parser that has positional
+    arguments, only words that begin with the name of a key or a section are taken for keys.
+
+    Returns:
+        (the parser's namespace, [KEY, VALUE, KEY, VALUE, ...]).
+    Raises:
+        UsageError: an option that does not exist or lacks its argument, or a key without a value.
+    """
+    options = parser._option_string_actions  # argparse has no public list of its options
+    takes_words = any(not a.option_strings for a in parser._actions)
+    words, flags, pairs = list(argv), [], []
+    while words:
+        word = words.pop(0)
+        name, joined, _ = word.partition("=")
+        if name in options:
+            flags += _option(word, options[name], words, joined=bool(joined))
+        elif _is_flag(word):
+            raise UsageError(f"{word}: unknown option; --help lists them")
+        elif takes_words and not _is_key(word):
+            flags.append(word)
+        elif not words or words[0].partition("=")[0] in options:
+            raise UsageError(f"{word}: the key has no value; options are pairs of KEY and VALUE")
+        else:
+            pairs += [word, words.pop(0)]
+    try:
+        return parser.parse_args(flags), pairs
+    except argparse.ArgumentError as e:
+        raise UsageError(str(e)) from None
+
+
+def run(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = None) -> int:
+    """Call a tool's ``main`` and turn what it raises into a line on stderr and an exit code.
+
+    ``--debug`` anywhere, or LIBRA_DEBUG=1, shows the traceback too.
+
+    Returns:
+        The exit code: what ``main`` returns (None is 0); 2, 3, 4 as the error's class says; 130 for Ctrl-C;
+        1 for a bug of ours.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words or os.environ.get("LIBRA_DEBUG", "") not in ("", "0")
+    _guard_stdout()
+    try:
+        return main([w for w in words if w != "--debug"]) or 0
+    except KeyboardInterrupt:
+        return _report("interrupted", INTERRUPTED, debug)
+    except LibraError as e:
+        return _report(str(e), e.exit_code, debug)
+    except BrokenPipeError:
+        return 0  # whoever read our output had enough of it
+    except Exception as e:
+        text = " ".join(str(e).split())
+        if isinstance(e, MemoryError) or any(phrase in text.lower() for phrase in _OUT_OF_MEMORY):
+            remedy = "lower TRAIN.IMS_PER_BATCH, TRAIN.SCALES or DATA.WORKERS"
+            return _report(f"out of memory: {text or 'no more of it'}; {remedy}", RunError.exit_code, debug)
+        return _report(
+            f"internal error (a bug of ours): {type(e).__name__}: {text}; run with --debug", 1, debug
+        )
+
+
+def setup_logging(log_file: str | os.PathLike | None = None) -> None:
+    """Send the log to stdout, and to a file as well; what cannot be written stops nothing.
+
+    Raises:
+        UsageError: the file cannot be opened.
+    """
+    handlers: list[logging.Handler] = [_Console(sys.stdout)]
+    if log_file is not None:
+        try:
+            handlers.append(_LogFile(log_file, encoding="utf-8", errors="backslashreplace"))
+        except OSError as e:
+            raise UsageError(f"{os.fspath(log_file)}: the log cannot be written: {e.strerror}") from None
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, handlers=handlers, force=True)
+
+
+def _is_flag(word: str) -> bool:
+    return word.startswith("-") and not word[1:2].isdigit() and word not in ("-", "--")
+
+
+def _is_key(word: str) -> bool:
+    return word in KEYS or word in SECTIONS or word.partition(".")[0] in {*SECTIONS, "DATASETS"}
+
+
+def _option(word: str, action: argparse.Action, words: list[str], *, joined: bool) -> list[str]:
+    """An option and the arguments that belong to it, taken off ``words``."""
+    if action.nargs == 0 or joined:
+        return [word]
+    if action.nargs is None:
+        if not words:
+            raise UsageError(f"{word}: the option needs an argument")
+        return [f"{word}={words.pop(0)}"]  # one word, so that the argument may begin with a dash
+    taken = [word]
+    limit = action.nargs if isinstance(action.nargs, int) else 1 if action.nargs == "?" else len(words)
+    while words and len(taken) <= limit and not _is_flag(words[0]) and not _is_key(words[0]):
+        taken.append(words.pop(0))
+    return taken
+
+
+def _report(message: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    for line in message.splitlines() or [""]:
+        print(f"error: {line}", file=sys.stderr)
+    return code
+
+
+def _guard_stdout() -> None:
+    """Make stdout survive a reader that goes away and names that its encoding lacks."""
+    if type(sys.stdout) is io.TextIOWrapper:
+        sys.stdout.flush()
+        sys.stdout = _Stdout(
+            sys.stdout.buffer,
+            encoding=sys.stdout.encoding,
+            errors="backslashreplace",
+            line_buffering=sys.stdout.line_buffering,
+        )
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with our kind of error: one line, exit code 2, no abbreviated options."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+class _Stdout(io.TextIOWrapper):
+    """Text to a pipe; when its reader has gone, to nowhere, and the work goes on."""
+
+    def write(self, text: str, /) -> int:
+        try:
+            return super().write(text)
+        except BrokenPipeError:
+            self._to_nowhere()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except BrokenPipeError:
+            self._to_nowhere()
+
+    def _to_nowhere(self) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.fileno())
+        os.close(nowhere)
+
+
+class _Console(logging.StreamHandler):
+    """Log lines that do not run into a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with tqdm.external_write_mode(file=self.stream):
+            super().emit(record)
+
+
+class _LogFile(logging.FileHandler):
+    """A log whose disk may fill up: one line says so, and nothing stops."""
+
+    failed = False
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not self.failed:
+            self.failed = True
+            print(
+                f"warning: {self.baseFilename}: {sys.exc_info()[1]}; the log is incomplete", file=sys.stderr
+            )

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values that are right each by itself and do not go together."""
+
+from collections.abc import Iterator
+
+from detectron_libra.config.schema import Config
+
+#: (keys that are involved, what is wrong and the remedy); the first key is the one to name.
+Contradiction = tuple[tuple[str, ...], str]
+
+
+def pyramid_levels(cfg: Config) -> tuple[int, int]:
+    """Finest and coarsest level that the FPN has. Source: Detectron's modeling/FPN.py, get_min_max_levels."""
+    ranges = []
+    if cfg.FPN.MULTILEVEL_RPN:
+        ranges.append((cfg.FPN.RPN_MIN_LEVEL, cfg.FPN.RPN_MAX_LEVEL))
+    if cfg.FPN.MULTILEVEL_ROIS:
+        ranges.append((cfg.FPN.ROI_MIN_LEVEL, cfg.FPN.ROI_MAX_LEVEL))
+    if not ranges:
+        return 2, 5
+    return min(low for low, _ in ranges), max(high for _, high in ranges)
+
+
+def contradictions(cfg: Config) -> Iterator[Contradiction]:
+    """Everything in ``cfg`` that cannot be, each with its remedy."""
+    yield from _model(cfg)
+    yield from _pyramid(cfg)
+    yield from _sampling(cfg)
+    yield from _solver(cfg)
+
+
+def _model(cfg: Config) -> Iterator[Contradiction]:
+    model, retinanet = cfg.MODEL, cfg.RETINANET.RETINANET_ON
+    for name in ("MASK_ON", "KEYPOINTS_ON"):
+        if getattr(model, name):
+            yield (
+                (f"MODEL.{name}",),
+                f"masks and keypoints are not available; boxes are: set MODEL.{name} False",
+            )
+    if model.NUM_CLASSES in (0, 1):
+        yield (
+            ("MODEL.NUM_CLASSES",),
+            f"{model.NUM_CLASSES} leaves no class beside the background, which counts too; "
+            "-1 takes the number from the training set",
+        )
+    if retinanet and (model.FASTER_RCNN or model.RPN_ONLY):
+        other = "FASTER_RCNN" if model.FASTER_RCNN else "RPN_ONLY"
+        yield (
+            ("RETINANET.RETINANET_ON", f"MODEL.{other}"),
+            f"a model is a RetinaNet or an R-CNN; set RETINANET.RETINANET_ON False or MODEL.{other} False",
+        )
+    if retinanet != (model.TYPE == "retinanet") and model.TYPE:
+        yield (
+            ("MODEL.TYPE", "RETINANET.RETINANET_ON"),
+            f"{model.TYPE!r} does not go with RETINANET.RETINANET_ON {retinanet}; "
+            f"set RETINANET.RETINANET_ON {not retinanet} or another MODEL.TYPE",
+        )
+    if retinanet and not cfg.FPN.FPN_ON:
+        yield ("FPN.FPN_ON", "RETINANET.RETINANET_ON"), "a RetinaNet needs the pyramid; set FPN.FPN_ON True"
+
+
+def _pyramid(cfg: Config) -> Iterator[Contradiction]:
+    fpn = cfg.FPN
+    for name in ("RPN", "ROI"):
+        low, high = getattr(fpn, f"{name}_MIN_LEVEL"), getattr(fpn, f"{name}_MAX_LEVEL")
+        if low > high:
+            keys = (f"FPN.{name}_MIN_LEVEL", f"FPN.{name}_MAX_LEVEL")
+            yield keys, f"{low} is above FPN.{name}_MAX_LEVEL {high}; lower it"
+    if not cfg.LIBRA.PYRAMID.ON:
+        return
+    if not fpn.FPN_ON:
+        yield ("LIBRA.PYRAMID.ON", "FPN.FPN_ON"), "there is no pyramid to balance; set FPN.FPN_ON True"
+        return
+    level, (low, high) = cfg.LIBRA.PYRAMID.REFINE_LEVEL, pyramid_levels(cfg)
+    if not low <= level <= high:
+        yield (
+            ("LIBRA.PYRAMID.REFINE_LEVEL",),
+            f"the pyramid has no level {level}; take one from {low} to {high}",
+        )
+
+
+def _sampling(cfg: Config) -> Iterator[Contradiction]:
+    train, libra, retinanet = cfg.TRAIN, cfg.LIBRA, cfg.RETINANET.RETINANET_ON
+    limits = [
+        (("TRAIN.BG_THRESH_LO", train.BG_THRESH_LO), ("TRAIN.BG_THRESH_HI", train.BG_THRESH_HI)),
+        (
+            ("TRAIN.RPN_NEGATIVE_OVERLAP", train.RPN_NEGATIVE_OVERLAP),
+            ("TRAIN.RPN_POSITIVE_OVERLAP", train.RPN_POSITIVE_OVERLAP),
+        ),
+        (
+            ("RETINANET.NEGATIVE_OVERLAP", cfg.RETINANET.NEGATIVE_OVERLAP),
+            ("RETINANET.POSITIVE_OVERLAP", cfg.RETINANET.POSITIVE_OVERLAP),
+        ),
+    ]
+    for (low_key, low), (high_key, high) in limits:
+        if low > high:
+            yield (low_key, high_key), f"{low} is above {high_key} {high}; lower it"
+    if retinanet and libra.IOU_SAMPLING.ON and libra.IOU_SAMPLING.NEGATIVES_PER_IM == 0:
+        yield (
+            ("LIBRA.IOU_SAMPLING.NEGATIVES_PER_IM", "LIBRA.IOU_SAMPLING.ON"),
+            "0 leaves a RetinaNet nothing to choose; set the negatives per image, e.g. 1000, "
+            "or LIBRA.IOU_SAMPLING.ON False",
+        )
+    if retinanet and libra.INSTANCE_SAMPLING.ON:
+        yield (
+            ("LIBRA.INSTANCE_SAMPLING.ON", "RETINANET.RETINANET_ON"),
+            "a RetinaNet uses all positives and samples none; set LIBRA.INSTANCE_SAMPLING.ON False",
+        )
+
+
+def _solver(cfg: Config) -> Iterator[Contradiction]:
+    solver = cfg.SOLVER
+    if solver.LR_POLICY in ("steps_with_decay", "steps_with_lrs"):
+        keys = ("SOLVER.STEPS", "SOLVER.LR_POLICY")
+        if not solver.STEPS or solver.STEPS[0] != 0:
+            yield keys, f"{solver.STEPS} must begin with 0 for {solver.LR_POLICY}, e.g. [0, 60000, 80000]"
+        elif sorted(set(solver.STEPS)) != solver.STEPS:
+            yield keys, f"{solver.STEPS} must grow from step to step"
+    if solver.LR_POLICY == "steps_with_lrs" and len(solver.LRS) != len(solver.STEPS):
+        count = f"{len(solver.LRS)} learning rates for {len(solver.STEPS)} steps"
+        yield ("SOLVER.LRS", "SOLVER.STEPS", "SOLVER.LR_POLICY"), f"{count}; give one for each"

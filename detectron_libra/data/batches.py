@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One image from its file to tensors, and several of them to a padded batch. Nothing random."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from detectron_libra.data import transforms
+from detectron_libra.data.coco import Record
+from detectron_libra.data.images import read_image
+from detectron_libra.data.plan import Sample
+from detectron_libra.structures import Batch, ImageMeta, Targets
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How images are changed, the same for the whole run.
+
+    Attributes:
+        max_size: most pixels of the long side.
+        stride: padded sides are multiples of it, in pixels; 0 pads to the largest image only.
+        extent, resize_in_float: of the geometry.
+        draft: decode large JPEGs at a fraction (images.read_image).
+        with_targets: hand out ground truth.
+    """
+
+    max_size: int
+    stride: int
+    extent: float
+    resize_in_float: bool
+    draft: bool
+    with_targets: bool
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One image ready for a batch: (3, H, W) pixels, boxes (G, 4) in them, classes and crowd (G,)."""
+
+    image: Tensor
+    boxes: Tensor
+    classes: Tensor
+    crowd: Tensor
+    meta: ImageMeta
+
+
+def prepare(record: Record, sample: Sample, how: Preparation) -> Prepared:
+    """Read one image and change it as ``sample`` says.
+
+    Raises:
+        InputError: the file is unreadable, or of another size than the record says.
+    """
+    scale, height, width = transforms.resized(
+        record.height, record.width, side=sample.side, max_size=how.max_size
+    )
+    draft_size = (height, width) if how.draft else None
+    image = read_image(record.file, draft_size=draft_size, size=(record.height, record.width))
+    flips = {"flip_x": sample.flip_x, "flip_y": sample.flip_y}
+    image = transforms.flip_image(image, **flips)
+    steps = (scale * record.height / image.shape[1], scale * record.width / image.shape[2])
+    image = transforms.resize(image, (height, width), scale=steps, in_float=how.resize_in_float)
+    boxes = transforms.flip_boxes(record.boxes, (record.height, record.width), extent=how.extent, **flips)
+    meta = ImageMeta(record.image_id, record.file, record.height, record.width, scale, **flips)
+    return Prepared(image, boxes * scale, record.classes, record.crowd, meta)
+
+
+def collate(items: Sequence[Prepared], *, stride: int, with_targets: bool) -> Batch:
+    """Pad images and boxes to one size.
+
+    Args:
+        items: N images.
+        stride: padded sides are multiples of it, in pixels; 0 does not round.
+        with_targets: hand out ground truth, with at least one row.
+
+    Returns:
+        Batch.
+    """
+    sizes = torch.tensor([item.image.shape[1:] for item in items])
+    step = stride or 1
+    height, width = ((sizes.amax(0) + step - 1) // step * step).tolist()
+    images = torch.zeros(len(items), 3, height, width, dtype=items[0].image.dtype)
+    for row, item in zip(images, items, strict=True):
+        row[:, : item.image.shape[1], : item.image.shape[2]] = item.image
+    targets = _targets(items) if with_targets else None
+    return Batch(images, sizes, targets, tuple(item.meta for item in items))
+
+
+def _targets(items: Sequence[Prepared]) -> Targets:
+    most = max(1, *(len(item.boxes) for item in items))  # a row of padding spares everyone the case of none
+    boxes = torch.zeros(len(items), most, 4)
+    classes = torch.zeros(len(items), most, dtype=torch.int64)
+    crowd = torch.zeros(len(items), most, dtype=torch.bool)
+    for n, item in enumerate(items):
+        count = len(item.boxes)
+        boxes[n, :count], classes[n, :count], crowd[n, :count] = item.boxes, item.classes, item.crowd
+    return Targets(boxes, classes, crowd)

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A COCO-format data set in memory: boxes packed in a few arrays, images as light records."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detectron_libra.data import entries
+from detectron_libra.data.faults import Faults
+from detectron_libra.errors import InputError
+
+log = logging.getLogger(__name__)
+
+#: A JSON of this many bytes takes seconds to read: worth a line.
+LARGE_JSON = 50_000_000
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image and its boxes.
+
+    Attributes:
+        image_id: as in the annotation file.
+        file: path of the image.
+        height, width: pixels of the image as displayed (see images.read_image).
+        boxes: (G, 4) float32, x1 y1 x2 y2 in pixels of the original image, in the geometry's convention.
+        classes: (G,) int64, 1..C-1.
+        crowd: (G,) bool, regions of many objects.
+    """
+
+    image_id: int | str
+    file: str
+    height: int
+    width: int
+    boxes: Tensor
+    classes: Tensor
+    crowd: Tensor
+
+
+@dataclass(frozen=True)
+class Records(Sequence[Record]):
+    """Records cut out of packed arrays when asked for: workers share the arrays, not objects per box.
+
+    Attributes:
+        ids, files: one per image.
+        sizes: (N, 2) int64, height and width in pixels.
+        starts: (N + 1,) int64, where the boxes of each image begin.
+        boxes, classes, crowd: of all images, as in Record.
+    """
+
+    ids: tuple[int | str, ...]
+    files: tuple[str, ...]
+    sizes: Tensor
+    starts: Tensor
+    boxes: Tensor
+    classes: Tensor
+    crowd: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Record]: ...
+    def __getitem__(self, index: int | slice) -> Record | list[Record]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        i = range(len(self))[index]  # negative indices, IndexError
+        first, end = self.starts[i : i + 2].tolist()
+        height, width = self.sizes[i].tolist()
+        cut = slice(first, end)
+        return Record(
+            self.ids[i], self.files[i], height, width, self.boxes[cut], self.classes[cut], self.crowd[cut]
+        )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set.
+
+    Attributes:
+        name: as in the configuration.
+        image_dir, annotation_file: paths.
+        records: one per image, sorted by image id as Detectron does.
+        class_names: categories in the order of the file; class c is ``class_names[c - 1]``.
+        category_ids: the file's id of each class.
+        problems: what was wrong with it; None when nobody looked.
+        annotated: False where the file has no key ``annotations`` (test sets): nothing can be measured.
+    """
+
+    name: str
+    image_dir: str
+    annotation_file: str
+    records: Sequence[Record]
+    class_names: tuple[str, ...]
+    category_ids: tuple[int | str, ...]
+    problems: Faults | None = field(default=None, compare=False)
+    annotated: bool = True
+
+
+def load_coco(
+    name: str,
+    image_dir: str,
+    annotation_file: str,
+    *,
+    extent: float,
+    class_names: tuple[str, ...] | None = None,
+    need_boxes: bool = False,
+    file_prefix: str = "",
+    strict: bool = True,
+) -> Dataset:
+    """Read a COCO-format data set. Images are opened only for a size that the file does not state.
+
+    Args:
+        name: of the data set, for messages and results.
+        image_dir: folder of the images; ``file_name`` entries are relative to it.
+        annotation_file: COCO JSON. ``iscrowd``, ``area``, ``segmentation``, ``info`` are optional.
+        extent: of the geometry: 1 makes x2 = x1 + max(0, w - 1), 0 makes it x1 + w.
+        class_names: those of the training set, which this set must have too; None takes what is there.
+        need_boxes: refuse a file without a box to learn from (a training set).
+        file_prefix: put before every file name (see catalog.FILE_PREFIXES).
+        strict: raise for faulty entries; False leaves them in ``problems`` for check.check_dataset.
+
+    Returns:
+        Dataset; boxes are clipped to the image, and those without area or outside are dropped and counted.
+
+    Raises:
+        InputError: the file cannot be read as COCO; with ``strict``, or entries are faulty.
+
+    Source: Detectron's datasets/json_dataset.py.
+    """
+    content = read_json(annotation_file)
+    faults = Faults(annotation_file)
+    entries.require_keys(content, annotation_file, need_boxes)
+    categories = entries.read_categories(content["categories"], faults, class_names)
+    images = entries.read_images(content["images"], image_dir, file_prefix, faults)
+    boxes = entries.read_annotations(content.get("annotations", []), images, categories, faults, extent)
+    if need_boxes and not faults.error_lines() and not (~boxes.crowd).any():
+        faults.add("error", "no usable box in it: every annotation is a crowd or was dropped", "annotations")
+    order = np.argsort(boxes.image, kind="stable")
+    records = Records(
+        ids=tuple(images.ids),
+        files=tuple(images.files),
+        sizes=torch.tensor(images.sizes, dtype=torch.int64).reshape(-1, 2),
+        starts=torch.from_numpy(np.searchsorted(boxes.image[order], np.arange(len(images.ids) + 1))),
+        boxes=torch.from_numpy(boxes.boxes[order]),
+        classes=torch.from_numpy(boxes.classes[order]),
+        crowd=torch.from_numpy(boxes.crowd[order]),
+    )
+    dataset = Dataset(
+        name,
+        image_dir,
+        annotation_file,
+        records,
+        categories.names,
+        categories.ids,
+        faults,
+        "annotations" in content,
+    )
+    if strict:
+        faults.report()
+    return dataset
+
+
+def read_json(file: str) -> dict[str, Any]:
+    """The top-level object of a JSON file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        InputError: absent, empty, another encoding, a syntax error (with line and column), or not an object.
+    """
+    try:
+        size = os.path.getsize(file)
+        if size > LARGE_JSON:
+            log.info("reading %s (%d MB)", file, size // 1_000_000)
+        with open(file, "rb") as stream:
+            raw = stream.read()
+    except FileNotFoundError as e:
+        raise InputError(f"{file}: no such annotation file; check DATASETS.<name>.ANN_FN") from e
+    except (OSError, ValueError) as e:
+        raise InputError(
+            f"{file}: the annotation file cannot be read: {getattr(e, 'strerror', None) or e}"
+        ) from e
+    if not raw.strip():
+        raise InputError(f"{file}: the annotation file is empty ({len(raw)} bytes); export it again")
+    try:
+        content = json.loads(raw.decode("utf-8-sig"))
+    except UnicodeDecodeError as e:
+        kind = "UTF-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "no UTF-8"
+        raise InputError(f"{file}: the text is {kind} (byte {e.start}); save it as UTF-8") from e
+    except json.JSONDecodeError as e:
+        cut = " (the file ends too early: cut?)" if e.pos >= len(e.doc.rstrip()) - 1 else ""
+        raise InputError(f"{file}: no JSON at line {e.lineno} column {e.colno}: {e.msg}{cut}") from e
+    except (RecursionError, ValueError) as e:
+        raise InputError(f"{file}: no usable JSON: {e}") from e
+    if not isinstance(content, dict):
+        hint = " (detection results?)" if isinstance(content, list) else ""
+        raise InputError(f"{file}: not a COCO data set: the top level is a {type(content).__name__}{hint}")
+    return content

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Image file -> uint8 tensor: decoded by content, always RGB, upright where the annotations are."""
+
+from __future__ import annotations
+
+import os
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from detectron_libra.errors import InputError
+
+#: Decoders that may run; Pillow has many more, some rarely looked after. A phone's MPO opens as JPEG.
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
+#: Pixels an image may have: where Pillow itself refuses (twice its warning limit).
+MAX_PIXELS = 178_956_970
+#: What decoders raise on damaged data.
+DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    KeyError,
+    IndexError,
+    struct.error,
+    zlib.error,
+    OverflowError,
+)
+
+_EXIF_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = (5, 6, 7, 8)
+
+# An image over half of MAX_PIXELS is large, not wrong, and a damaged tag block leaves the picture whole.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", "Corrupt EXIF data")
+
+
+def read_image(
+    file: str, *, draft_size: tuple[int, int] | None = None, size: tuple[int, int] | None = None
+) -> Tensor:
+    """Decode an image file.
+
+    Args:
+        file: path.
+        draft_size: (height, width) in pixels that the caller will resize to. A JPEG at least twice as large
+            is decoded at 1/2, 1/4 or 1/8 (never below this size), which is faster and antialiased.
+        size: (height, width) that the annotations state. Decides whether the EXIF orientation is applied:
+            it is where the turned picture has this size, it is not where the stored one has. None applies it.
+
+    Returns:
+        (3, H, W) uint8 RGB, a channels-last view.
+
+    Raises:
+        InputError: unreadable, damaged, too many pixels, or of another size than stated.
+    """
+    image = _open(file)
+    with image:
+        turn = _turn(image, file, size)
+        try:
+            if draft_size is not None:
+                height, width = draft_size
+                image.draft(None, (height, width) if turn in _SIDEWAYS else (width, height))
+            array = _rgb(image, file)
+        except DAMAGED as e:
+            raise InputError(
+                f"{file}: the image is damaged ({_reason(e)}); replace it or remove its entry"
+            ) from e
+    if turn in _TURNS:
+        array = np.array(Image.fromarray(array).transpose(_TURNS[turn]))
+    return torch.from_numpy(array).permute(2, 0, 1)
+
+
+def read_size(file: str) -> tuple[int, int]:
+    """(height, width) in pixels as displayed, from the header alone.
+
+    Raises:
+        InputError: the header cannot be read.
+    """
+    with _open(file) as image:
+        return _sizes(image)[1]
+
+
+def check_size(file: str, size: tuple[int, int]) -> None:
+    """Read the header and compare it with the (height, width) that the annotations state.
+
+    Raises:
+        InputError: the header cannot be read, or neither the stored nor the displayed size is ``size``.
+    """
+    with _open(file) as image:
+        _turn(image, file, size)
+
+
+def _open(file: str) -> Image.Image:
+    try:
+        image = Image.open(file, formats=FORMATS)
+    except FileNotFoundError as e:
+        raise InputError(f"{file}: no such image file; check IM_DIR and the file_name entries") from e
+    except Image.DecompressionBombError as e:
+        raise InputError(f"{file}: over the limit of {MAX_PIXELS} pixels; make it smaller") from e
+    except Image.UnidentifiedImageError as e:
+        what = "the file is empty (0 bytes)" if os.path.getsize(file) == 0 else "not an image"
+        raise InputError(f"{file}: {what}; known formats: {', '.join(FORMATS)}") from e
+    except DAMAGED as e:
+        raise InputError(f"{file}: cannot be opened ({_reason(e)})") from e
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise InputError(
+            f"{file}: {image.width} x {image.height} pixels, over the limit of {MAX_PIXELS}; make it smaller"
+        )
+    return image
+
+
+def _turn(image: Image.Image, file: str, size: tuple[int, int] | None) -> int:
+    """The EXIF orientation to apply, 1 for none; checks the size."""
+    stored, displayed = _sizes(image)
+    if size is None or tuple(size) == displayed:
+        return _orientation(image)
+    if tuple(size) == stored:
+        return 1
+    turned = "" if stored == displayed else f" ({displayed[1]} x {displayed[0]} when turned by its EXIF tag)"
+    raise InputError(
+        f"{file}: the file is {stored[1]} x {stored[0]} pixels{turned}, annotated is {size[1]} x {size[0]} "
+        "(width x height); correct the entry"
+    )
+
+
+def _sizes(image: Image.Image) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(height, width) as stored, and as displayed."""
+    stored = (image.height, image.width)
+    return stored, (stored[::-1] if _orientation(image) in _SIDEWAYS else stored)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1..8; 1 for what is absent or nonsense. Pillow turns TIFF itself."""
+    if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
+        return (
+            1  # for a PNG without the tag in front, Pillow would decode everything to look for it at the end
+        )
+    try:
+        value = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:  # the tag block is damaged in many ways, the picture is not
+        return 1
+    return value if value in _TURNS else 1
+
+
+def _rgb(image: Image.Image, file: str) -> np.ndarray:
+    """(H, W, 3) uint8, writable."""
+    image.load()
+    if image.mode == "F":
+        raise InputError(f"{file}: floating-point pixels have no fixed white; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        gray = np.asarray(image).astype(np.int64)
+        if gray.min() < 0 or gray.max() > 65535:
+            raise InputError(
+                f"{file}: 32-bit pixels of {gray.min()}..{gray.max()}; save the image with 8 or 16 bits"
+            )
+        # Pillow's convert would clip everything over 255 to white.
+        eight = ((gray + 128) // 257).astype(np.uint8)
+        return np.repeat(eight[:, :, None], 3, axis=2)
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    return np.array(image)
+
+
+def _reason(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split())

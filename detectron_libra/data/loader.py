@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches out of worker processes. A plan decides what is in them; a worker only reads, resizes, pads."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from detectron_libra.data.batches import Preparation, collate, prepare
+from detectron_libra.data.coco import Dataset, Record
+from detectron_libra.data.plan import Sample, TrainPlan, test_batches
+from detectron_libra.errors import InputError, LibraError, RunError
+from detectron_libra.structures import Batch
+
+log = logging.getLogger(__name__)
+
+
+class Loader:
+    """An iterable of batches; each ``iter`` starts at the first one. ``len`` is their number."""
+
+    def __init__(self, loader: DataLoader, count: int) -> None:
+        self._loader = loader
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yields Batch.
+
+        Raises:
+            InputError: an image cannot be used; the text names it.
+            RunError: a worker process died or hangs.
+        """
+        try:
+            for item in self._loader:
+                if isinstance(item, LibraError):
+                    raise item
+                yield item
+        except RuntimeError as e:
+            if "DataLoader" not in str(e):
+                raise
+            first = str(e).splitlines()[0]
+            raise RunError(
+                f"a data worker stopped ({first}); out of memory or /dev/shm? lower DATA_LOADER.NUM_THREADS"
+            ) from e
+
+
+def build_train_loader(
+    datasets: Sequence[Dataset],
+    *,
+    scales: Sequence[int],
+    max_size: int,
+    images_per_batch: int,
+    flip_x: bool,
+    flip_y: bool = False,
+    aspect_grouping: bool,
+    stride: int,
+    extent: float,
+    resize_in_float: bool,
+    workers: int,
+    seed: int,
+    max_iter: int,
+    start_iteration: int = 0,
+    keep_empty: bool = False,
+    draft: bool = True,
+    pin_memory: bool = False,
+    timeout_s: float = 0,
+) -> Loader:
+    """The batches of the iterations ``start_iteration .. max_iter - 1``.
+
+    Args:
+        datasets: trained on together; all with the same classes.
+        scales, images_per_batch, flip_x, flip_y, aspect_grouping, seed: see plan.TrainPlan.
+        max_size, stride, extent, resize_in_float, draft: see Preparation.
+        workers: processes; 0 reads in this one. The batches do not depend on it.
+        keep_empty: train on images without a box, too; Detectron leaves them out, and those with only crowds.
+        pin_memory: hand out page-locked memory.
+        timeout_s: seconds without a batch after which the run stops; 0 waits for ever.
+
+    Returns:
+        Loader.
+
+    Raises:
+        InputError: no image to train on, or different classes.
+    """
+    _same_classes(datasets)
+    records, indices, wide = _trainable(datasets, keep_empty)
+    plan = TrainPlan(
+        indices,
+        wide,
+        images_per_batch=images_per_batch,
+        scales=scales,
+        flip_x=flip_x,
+        flip_y=flip_y,
+        group_by_aspect=aspect_grouping,
+        seed=seed,
+    )
+    preparation = Preparation(max_size, stride, extent, resize_in_float, draft, True)
+    batches = Batches(plan.batch, range(start_iteration, max_iter))
+    return _loader(records, batches, preparation, workers, pin_memory, timeout_s)
+
+
+def build_test_loader(
+    dataset: Dataset,
+    *,
+    scale: int,
+    max_size: int,
+    images_per_batch: int,
+    stride: int,
+    extent: float,
+    resize_in_float: bool,
+    workers: int,
+    draft: bool = True,
+    pin_memory: bool = False,
+    timeout_s: float = 0,
+) -> Loader:
+    """Every image once, in order of image id, without targets; arguments as in build_train_loader."""
+    batches = test_batches(len(dataset.records), scale, images_per_batch)
+    preparation = Preparation(max_size, stride, extent, resize_in_float, draft, False)
+    source = Batches(batches.__getitem__, range(len(batches)))
+    return _loader(JoinedRecords([dataset]), source, preparation, workers, pin_memory, timeout_s)
+
+
+class JoinedRecords:
+    """Records of several data sets, one after the other."""
+
+    def __init__(self, datasets: Sequence[Dataset]) -> None:
+        self._parts = [d.records for d in datasets]
+        self._starts = [sum(map(len, self._parts[:k])) for k in range(len(self._parts))]
+
+    def __getitem__(self, index: int) -> Record:
+        part = max(k for k, start in enumerate(self._starts) if start <= index and len(self._parts[k]))
+        return self._parts[part][index - self._starts[part]]
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+
+class Batches:
+    """What the main process sends to the workers: the samples of each iteration of a range."""
+
+    def __init__(self, batch: Callable[[int], tuple[Sample, ...]], iterations: range) -> None:
+        self._batch = batch
+        self._iterations = iterations
+
+    def __iter__(self) -> Iterator[tuple[Sample, ...]]:
+        return map(self._batch, self._iterations)
+
+    def __len__(self) -> int:
+        return len(self._iterations)
+
+
+class _Reader(torch.utils.data.Dataset):
+    """Runs in a worker: samples -> Batch, or the error for the user (torch would rewrite its text)."""
+
+    def __init__(self, records: JoinedRecords, how: Preparation) -> None:
+        self._records = records
+        self._how = how
+
+    def __getitem__(self, samples: tuple[Sample, ...]) -> Batch | LibraError:
+        try:
+            items = [prepare(self._records[s.index], s, self._how) for s in samples]
+        except LibraError as e:
+            return type(e)(str(e))
+        return collate(items, stride=self._how.stride, with_targets=self._how.with_targets)
+
+
+def _loader(
+    records: JoinedRecords,
+    batches: Batches,
+    how: Preparation,
+    workers: int,
+    pin_memory: bool,
+    timeout_s: float,
+) -> Loader:
+    extra: dict[str, Any] = {}
+    if workers > 0:
+        extra = {"timeout": timeout_s, "worker_init_fn": _start_worker}
+        if sys.platform == "linux":
+            extra["multiprocessing_context"] = "fork"  # shares the packed records instead of copying them
+    loader = DataLoader(
+        _Reader(records, how),
+        batch_size=None,
+        sampler=batches,
+        num_workers=min(workers, max(1, len(batches))) if workers > 0 else 0,
+        collate_fn=_as_it_is,
+        pin_memory=pin_memory,
+        **extra,
+    )
+    return Loader(loader, len(batches))
+
+
+def _as_it_is(item: Any) -> Any:
+    return item
+
+
+def _start_worker(_: int) -> None:
+    """One thread per worker; a signal to the whole group is the main process's to answer, after its step."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _same_classes(datasets: Sequence[Dataset]) -> None:
+    for other in datasets[1:]:
+        if other.class_names != datasets[0].class_names:
+            raise InputError(
+                f"{other.annotation_file}: its categories are not those of {datasets[0].annotation_file}; "
+                "data sets trained together need the same names in the same order"
+            )
+
+
+def _trainable(datasets: Sequence[Dataset], keep_empty: bool) -> tuple[JoinedRecords, list[int], list[bool]]:
+    """All records, the positions of those to train on, and whether each is wide."""
+    indices, wide = [], []
+    records = JoinedRecords(datasets)
+    for k, record in enumerate(r for d in datasets for r in d.records):
+        if keep_empty or bool((~record.crowd).any()):
+            indices.append(k)
+            wide.append(record.width >= record.height)
+    left_out = len(records) - len(indices)
+    if left_out:
+        log.warning("left out %d of %d images: no box to learn from", left_out, len(records))
+    return records, indices, wide

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run writes into its folder: checkpoints on the way, the weights at the end."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+import detectron_libra
+from detectron_libra.engine import checkpoint, rng
+from detectron_libra.engine.metrics import Metrics
+from detectron_libra.engine.weights_file import metadata_of, save_safetensors
+
+FINAL = "model_final.safetensors"
+
+
+@dataclass(frozen=True)
+class Saver:
+    """Writes the state of a run.
+
+    Attributes:
+        folder: exists.
+        model, optimizer, metrics: of the run.
+        keep: newest checkpoints that stay; 0: all.
+        config_text, class_names: stored beside the weights.
+        on_checkpoint: given the path and the iteration of each checkpoint.
+    """
+
+    folder: Path
+    model: nn.Module
+    optimizer: Optimizer
+    metrics: Metrics
+    keep: int
+    config_text: str
+    class_names: Sequence[str]
+    on_checkpoint: Callable[[Path, int], None] | None
+
+    def checkpoint(self, iteration: int) -> Path:
+        """Writes the checkpoint after ``iteration``, and removes what is not needed any more.
+
+        Raises:
+            RunError: it cannot be written; those before are as they were.
+        """
+        path = checkpoint.path_of(self.folder, iteration)
+        checkpoint.save(path, self._state(iteration))
+        checkpoint.prune(self.folder, newest=iteration, keep=self.keep)
+        # Final weights beside a checkpoint of a run that goes on are of a run that was given up.
+        (self.folder / FINAL).unlink(missing_ok=True)
+        if self.on_checkpoint:
+            self.on_checkpoint(path, iteration)
+        return path
+
+    def final(self, iteration: int) -> Path:
+        """Writes the weights after the last iteration.
+
+        Raises:
+            RunError: they cannot be written.
+        """
+        path = self.folder / FINAL
+        texts = {"config": self.config_text, "class_names": self.class_names, "iteration": iteration}
+        save_safetensors(path, self.model.state_dict(), metadata_of(texts))
+        return path
+
+    def _state(self, iteration: int) -> dict[str, Any]:
+        return {
+            "iteration": iteration,
+            "model": dict(self.model.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "rng": rng.get_state(),
+            "metrics": self.metrics.window.state(),
+            "config": self.config_text,
+            "class_names": list(self.class_names),
+            "versions": {
+                "detectron_libra": detectron_libra.__version__,
+                "torch": str(torch.__version__),
+                "python": platform.python_version(),
+            },
+        }

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures detections against ground truth: pure functions on a data set and detections by image id."""
+
+from .boxes import evaluate_boxes
+from .coco import evaluate_coco, to_coco_results
+from .concept import evaluate_concept
+from .pictures import draw, write_pictures
+from .results import detections_pickle, log_copypaste, results_dict, write_detections, write_json
+from .table import summary_table
+
+__all__ = [
+    "detections_pickle",
+    "draw",
+    "evaluate_boxes",
+    "evaluate_coco",
+    "evaluate_concept",
+    "log_copypaste",
+    "results_dict",
+    "summary_table",
+    "to_coco_results",
+    "write_detections",
+    "write_json",
+    "write_pictures",
+]

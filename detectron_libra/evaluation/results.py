@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All measurements of a test run: results.json, Detectron's log lines and detections.pkl."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..structures import Detections
+from .arrays import Id, numpy_of, records_by_id
+from .boxes import evaluate_boxes
+from .coco import METRICS, evaluate_coco
+from .concept import evaluate_concept
+from .files import write_whole
+
+log = logging.getLogger(__name__)
+
+
+def results_dict(
+    dataset: Any, detections: Mapping[Id, Detections], *, extent: float, threshold: float, iou: float
+) -> dict:
+    """Everything that is measured on one data set, which has to be annotated.
+
+    Args:
+        dataset: with ``name``, ``annotation_file``, ``records``, ``class_names`` and ``category_ids``.
+        detections: by image id.
+        extent: pixels added to ``x2 - x1`` to get a width.
+        threshold: score at which a class or a box counts as predicted (``TEST.CONCEPT_THRESH``).
+        iou: least IoU of a right box (``TEST.BOX_IOU_THRESH``).
+
+    Returns:
+        ``{name: {"box": …, "concept": …, "boxes_at_threshold": …}}``, fractions; None where a value cannot be
+        computed. The keys are those of :func:`evaluate_coco`, :func:`evaluate_concept` and
+        :func:`evaluate_boxes`.
+    """
+    return {
+        dataset.name: {
+            "box": evaluate_coco(dataset, detections, extent=extent),
+            "concept": evaluate_concept(dataset, detections, threshold=threshold),
+            "boxes_at_threshold": evaluate_boxes(
+                dataset, detections, threshold=threshold, iou=iou, extent=extent
+            ),
+        }
+    }
+
+
+def write_json(file: Path | str, values: Any) -> Path:
+    """Writes strict JSON (no NaN), UTF-8, atomically; a list of results goes on one line, the rest is
+    indented.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    indent = None if isinstance(values, list) else 2
+    text = json.dumps(values, indent=indent, ensure_ascii=False, allow_nan=False)
+    return write_whole(file, (text + "\n").encode("utf-8", errors="backslashreplace"))
+
+
+def write_detections(
+    file: Path | str, dataset: Any, detections: Mapping[Id, Detections], *, config_text: str
+) -> Path:
+    """Writes Detectron's detections.pkl, atomically.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    return write_whole(file, detections_pickle(dataset, detections, config_text=config_text))
+
+
+def detections_pickle(dataset: Any, detections: Mapping[Id, Detections], *, config_text: str) -> bytes:
+    """Detections in Detectron's layout, pickled with protocol 2 so that old Python and NumPy read them.
+
+    Args:
+        dataset: with ``records`` and ``class_names``.
+        detections: by image id.
+        config_text: the configuration as YAML, which Detectron's reval merges.
+
+    Returns:
+        The pickle of ``all_boxes[class][image]``, (K, 5) float32: x1 y1 x2 y2 score in pixels of the original
+        image, best first, images in ascending order of id, ``[]`` for every image of class 0; ``all_segms``
+        and ``all_keyps``, empty lists in the same layout; ``cfg``.
+
+    Source:
+        Detectron's core/test_engine.py.
+    """
+    ids = [record.image_id for record in records_by_id(dataset)]
+    num_classes = len(dataset.class_names) + 1
+    images = [_rows_by_class(detections.get(i), num_classes) for i in ids]
+    content = {
+        "all_boxes": [[[] for _ in ids], *([rows[k] for rows in images] for k in range(1, num_classes))],
+        "all_segms": [[[] for _ in ids] for _ in range(num_classes)],
+        "all_keyps": [[[] for _ in ids] for _ in range(num_classes)],
+        "cfg": config_text,
+    }
+    # NumPy 2 moved the module that arrays are restored from; the old name is known to old and new.
+    new, old = b"cnumpy._core.multiarray\n_reconstruct\n", b"cnumpy.core.multiarray\n_reconstruct\n"
+    return pickle.dumps(content, protocol=2).replace(new, old)
+
+
+def log_copypaste(results: Mapping[str, dict]) -> None:
+    """Logs Detectron's ``copypaste:`` lines, which people's scripts read; -1 where there is no value."""
+    for name, values in results.items():
+        row = ",".join(f"{-1.0 if values['box'][key] is None else values['box'][key]:.4f}" for key in METRICS)
+        for line in (f"Dataset: {name}", "Task: box", ",".join(METRICS), row):
+            log.info("copypaste: %s", line)
+
+
+def _rows_by_class(found: Detections | None, num_classes: int) -> list[np.ndarray]:
+    if found is None or not len(found):
+        return [np.zeros((0, 5), np.float32)] * num_classes
+    scores, classes = numpy_of(found.scores, np.float32), numpy_of(found.classes, np.int64)
+    rows = np.concatenate([numpy_of(found.boxes, np.float32).reshape(-1, 4), scores[:, None]], axis=1)
+    order = np.argsort(-scores, kind="stable")
+    rows, classes = rows[order], classes[order]
+    return [rows[classes == k] for k in range(num_classes)]

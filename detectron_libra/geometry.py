@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two conventions for box coordinates; everything that differs between them is a field here.
+
+Code that needs a convention takes the field it needs (``geometry.extent``), and never asks which one it is.
+Source: Detectron's utils/boxes.py and modeling/generate_anchors.py; torchvision and mmdetection >= 2 for the other.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How box corners are to be read."""
+
+    name: str
+    #: Pixels added to ``x2 - x1`` to get a width: 1 where corners name the first and the last pixel.
+    extent: float
+    #: Base anchors have rounded sides and are centred at (stride - 1) / 2; otherwise exact, centred at 0.
+    round_anchors: bool
+    #: RoIAlign shifts boxes by half a pixel before sampling.
+    aligned_roi: bool
+    #: NMS drops a box whose IoU with a kept one is equal to the threshold, not only above it.
+    nms_inclusive: bool
+    #: Decoding bounds log width and height from below too, not only from above.
+    clip_shrinking: bool
+    #: Images are resized in float32 and stay unrounded.
+    resize_in_float: bool
+
+
+DETECTRON = Geometry("detectron", 1.0, True, False, True, False, True)
+CONTINUOUS = Geometry("continuous", 0.0, False, True, False, True, False)
+GEOMETRIES = {g.name: g for g in (DETECTRON, CONTINUOUS)}

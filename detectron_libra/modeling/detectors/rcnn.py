@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faster R-CNN on a feature pyramid: region proposals, then a classifier of the sampled regions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from detectron_libra.modeling.anchors import AnchorGrid
+from detectron_libra.modeling.fast_rcnn_loss import fast_rcnn_losses
+from detectron_libra.modeling.layout import gather_rows
+from detectron_libra.modeling.matching import match_proposals
+from detectron_libra.modeling.postprocess import DetectionRule, fast_rcnn_detections
+from detectron_libra.modeling.proposals import ProposalRule, make_proposals
+from detectron_libra.modeling.rpn_loss import RPNRule, rpn_losses
+from detectron_libra.modeling.sampling import RoISampling, sample_rois
+from detectron_libra.ops.roi_align import roi_align
+from detectron_libra.structures import Batch, Detections, Proposals, Targets
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """How a region is cut out of the pyramid.
+
+    Attributes:
+        levels: how many levels, from the finest, regions are cut from.
+        min_level: the level of the finest.
+        strides: of those levels, in pixels.
+        resolution, sampling_ratio: RoIAlign's output side and samples per cell (0: as many as the cell is large).
+        canonical_scale, canonical_level: a region of this side in pixels belongs to this level.
+    """
+
+    levels: int
+    min_level: int
+    strides: tuple[int, ...]
+    resolution: int
+    sampling_ratio: int
+    canonical_scale: float
+    canonical_level: int
+
+
+def with_ground_truth(proposals: Proposals, targets: Targets) -> Proposals:
+    """Proposals followed by the ground truth, which Detectron trains on too."""
+    one = proposals.scores.new_ones(targets.boxes.shape[:2])
+    return Proposals(
+        torch.cat([proposals.boxes, targets.boxes], 1),
+        torch.cat([proposals.scores, one], 1),
+        torch.cat([proposals.valid, targets.valid], 1),
+    )
+
+
+class RegionHead(nn.Module):
+    """The second stage.
+
+    Args:
+        head: (R, channels, S, S) to (R, dim).
+        predictor: (R, dim) to class logits and deltas.
+        pooling: how regions are cut out.
+        sampling: which proposals are trained on.
+        box_weights: factors of the encoded deltas.
+        box_loss: loss of encoded boxes.
+        detection: what is reported.
+        crowd_threshold: share of a proposal inside a crowd from which it is no background; None: crowds are.
+    """
+
+    def __init__(
+        self,
+        *,
+        head: nn.Module,
+        predictor: nn.Module,
+        pooling: Pooling,
+        sampling: RoISampling,
+        box_weights: Sequence[float],
+        box_loss: nn.Module,
+        detection: DetectionRule,
+        crowd_threshold: float | None = None,
+    ):
+        super().__init__()
+        self.head, self.predictor, self.box_loss = head, predictor, box_loss
+        self.pooling, self.sampling, self.detection = pooling, sampling, detection
+        self.box_weights, self.crowd_threshold = tuple(box_weights), crowd_threshold
+
+    def classify(self, levels: Sequence[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Class logits (N*P, C) and deltas (N*P, C or 2, 4) of boxes (N, P, 4)."""
+        images, per_image = boxes.shape[:2]
+        index = torch.arange(images, device=boxes.device).repeat_interleave(per_image)
+        p, geometry = self.pooling, self.detection.geometry
+        regions = roi_align(
+            levels[: p.levels],
+            boxes.reshape(-1, 4),
+            index,
+            strides=p.strides,
+            output_size=p.resolution,
+            sampling_ratio=p.sampling_ratio,
+            aligned=geometry.aligned_roi,
+            canonical_scale=p.canonical_scale,
+            canonical_level=p.canonical_level,
+            min_level=p.min_level,
+            extent=geometry.extent,
+        )
+        return self.predictor(self.head(regions))
+
+    def losses(
+        self, levels: Sequence[Tensor], proposals: Proposals, targets: Targets
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Raw losses and metrics of a sample of the proposals."""
+        extent = self.detection.geometry.extent
+        with torch.no_grad():
+            proposals = with_ground_truth(proposals, targets)
+            match = match_proposals(
+                proposals.boxes,
+                proposals.valid,
+                targets,
+                threshold=self.sampling.fg_thresh,
+                extent=extent,
+                crowd_threshold=self.crowd_threshold,
+            )
+            sample = sample_rois(match, self.sampling)
+            boxes = gather_rows(proposals.boxes, sample.index)
+            gt = match.index.gather(1, sample.index)
+            matched = gather_rows(targets.boxes, gt)
+            classes = gather_rows(targets.classes[..., None], gt).squeeze(-1)
+            classes = torch.where(sample.positive, classes, 0)
+        logits, deltas = self.classify(levels, boxes)
+        return fast_rcnn_losses(
+            logits,
+            deltas,
+            boxes.reshape(-1, 4),
+            matched.reshape(-1, 4),
+            classes.flatten(),
+            sample.valid.flatten(),
+            box_weights=self.box_weights,
+            extent=extent,
+            box_loss=self.box_loss,
+        )
+
+    def detect(self, levels: Sequence[Tensor], proposals: Proposals, batch: Batch) -> list[Detections]:
+        """Detections of each image."""
+        logits, deltas = self.classify(levels, proposals.boxes)
+        return fast_rcnn_detections(
+            logits, deltas, proposals, batch, box_weights=self.box_weights, rule=self.detection
+        )
+
+
+class FasterRCNN(nn.Module):
+    """Two-stage detector.
+
+    Args:
+        preprocess, backbone, neck, balance: as in ``RetinaNet``.
+        rpn: list of levels to raw objectness and deltas.
+        anchors: the anchors of every level.
+        rpn_rule, rpn_box_loss: what the first stage learns.
+        train_proposals, test_proposals: how many of its boxes go on.
+        regions: the second stage.
+    """
+
+    def __init__(
+        self,
+        *,
+        preprocess: nn.Module,
+        backbone: nn.Module,
+        neck: nn.Module,
+        balance: nn.Module | None,
+        rpn: nn.Module,
+        anchors: AnchorGrid,
+        rpn_rule: RPNRule,
+        rpn_box_loss: nn.Module,
+        train_proposals: ProposalRule,
+        test_proposals: ProposalRule,
+        regions: RegionHead,
+    ):
+        super().__init__()
+        self.preprocess, self.backbone, self.neck, self.balance = preprocess, backbone, neck, balance
+        self.rpn, self.anchors, self.rpn_box_loss, self.regions = rpn, anchors, rpn_box_loss, regions
+        self.rpn_rule, self.train_proposals, self.test_proposals = rpn_rule, train_proposals, test_proposals
+
+    def features(self, batch: Batch) -> list[Tensor]:
+        """The levels of the pyramid that both stages see, finest first."""
+        levels = self.neck(self.backbone(self.preprocess(batch)))
+        return list(levels if self.balance is None else self.balance(levels))
+
+    def forward(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]] | list[Detections]:
+        """Raw losses and metrics in training, detections of each image otherwise."""
+        levels = self.features(batch)
+        logits, deltas = self.rpn(levels)
+        anchors = self.anchors([level.shape[-2:] for level in levels], levels[0].device)
+        scales = torch.tensor([m.scale for m in batch.metas], dtype=torch.float32, device=levels[0].device)
+        rule = self.train_proposals if self.training else self.test_proposals
+        proposals = make_proposals(logits, deltas, anchors, batch.sizes, scales, rule)
+        if not self.training:
+            return self.regions.detect(levels, proposals, batch)
+        assert batch.targets is not None, "a training batch has targets"
+        first, first_metrics = rpn_losses(
+            logits,
+            deltas,
+            anchors,
+            batch.targets,
+            batch.sizes,
+            rule=self.rpn_rule,
+            box_loss=self.rpn_box_loss,
+        )
+        second, second_metrics = self.regions.losses(levels, proposals, batch.targets)
+        return first | second, first_metrics | second_metrics

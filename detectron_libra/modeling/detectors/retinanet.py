@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RetinaNet: backbone, feature pyramid, balanced pyramid if asked for, dense head."""
+
+from torch import Tensor, nn
+
+from detectron_libra.modeling.anchors import AnchorGrid
+from detectron_libra.modeling.postprocess import DetectionRule, retinanet_detections
+from detectron_libra.modeling.retinanet_loss import RetinaNetRule, retinanet_losses
+from detectron_libra.structures import Batch, Detections
+
+
+class RetinaNet(nn.Module):
+    """One-stage detector.
+
+    Args:
+        preprocess: ``Preprocess``.
+        backbone: image to {stage: features}.
+        neck: {stage: features} to the list of levels, finest first.
+        balance: list of levels to list of levels, or None.
+        head: list of levels to raw scores and deltas.
+        anchors: the anchors of every level.
+        rule, box_loss: what is learned.
+        pre_nms_top_n, detection: what is reported.
+    """
+
+    def __init__(
+        self,
+        *,
+        preprocess: nn.Module,
+        backbone: nn.Module,
+        neck: nn.Module,
+        balance: nn.Module | None,
+        head: nn.Module,
+        anchors: AnchorGrid,
+        rule: RetinaNetRule,
+        box_loss: nn.Module,
+        pre_nms_top_n: int,
+        detection: DetectionRule,
+    ):
+        super().__init__()
+        self.preprocess, self.backbone, self.neck, self.balance = preprocess, backbone, neck, balance
+        self.head, self.anchors, self.box_loss = head, anchors, box_loss
+        self.rule, self.pre_nms_top_n, self.detection = rule, pre_nms_top_n, detection
+
+    def features(self, batch: Batch) -> list[Tensor]:
+        """The levels of the pyramid that the head sees, finest first."""
+        levels = self.neck(self.backbone(self.preprocess(batch)))
+        return list(levels if self.balance is None else self.balance(levels))
+
+    def forward(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]] | list[Detections]:
+        """Raw losses and metrics in training, detections of each image otherwise."""
+        levels = self.features(batch)
+        logits, deltas = self.head(levels)
+        anchors = self.anchors([level.shape[-2:] for level in levels], levels[0].device)
+        if self.training:
+            assert batch.targets is not None, "a training batch has targets"
+            return retinanet_losses(
+                logits, deltas, anchors, batch.targets, rule=self.rule, box_loss=self.box_loss
+            )
+        return retinanet_detections(
+            logits,
+            deltas,
+            anchors,
+            batch,
+            num_classes=self.rule.num_classes,
+            softmax=self.rule.softmax,
+            pre_nms_top_n=self.pre_nms_top_n,
+            rule=self.detection,
+        )

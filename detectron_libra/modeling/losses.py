@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Box regression losses as modules; the mathematics is in ``ops.balanced_l1``."""
+
+from torch import Tensor, nn
+
+from detectron_libra.ops.balanced_l1 import balanced_l1, smooth_l1
+
+
+class BalancedL1Loss(nn.Module):
+    """Balanced L1 loss: its gradient grows as a logarithm for inliers and is capped at ``gamma`` for outliers.
+
+    Args:
+        alpha: how much the gradient of inliers is raised; smaller raises it more.
+        gamma: gradient of outliers.
+        beta: residual where inliers end, in units of the encoded boxes.
+        form: "paper" (continuous gradient for any beta) or "released" (the published code).
+
+    Source: Pang et al., Libra R-CNN, CVPR 2019, equations 7 to 9.
+    """
+
+    def __init__(self, *, alpha: float = 0.5, gamma: float = 1.5, beta: float = 1.0, form: str = "paper"):
+        super().__init__()
+        self.alpha, self.gamma, self.beta, self.form = alpha, gamma, beta, form
+
+    def forward(
+        self,
+        pred: Tensor,
+        target: Tensor,
+        *,
+        weight: Tensor | None = None,
+        reduction: str = "mean",
+        normalizer: Tensor | float | None = None,
+    ) -> Tensor:
+        """Loss of encoded boxes (..., 4); ``mean`` divides the weighted sum by ``normalizer`` or the element count."""
+        return balanced_l1(
+            pred,
+            target,
+            alpha=self.alpha,
+            gamma=self.gamma,
+            beta=self.beta,
+            form=self.form,
+            weight=weight,
+            reduction=reduction,
+            normalizer=normalizer,
+        )
+
+    def extra_repr(self) -> str:
+        return f"alpha={self.alpha}, gamma={self.gamma}, beta={self.beta}, form={self.form}"
+
+
+class SmoothL1Loss(nn.Module):
+    """Smooth L1 loss, Detectron's box regression loss: quadratic below ``beta``, gradient 1 above.
+
+    Source: Girshick, Fast R-CNN, equation 3; the beta of Detectron's smooth_l1_loss_op.
+    """
+
+    def __init__(self, *, beta: float):
+        super().__init__()
+        self.beta = beta
+
+    def forward(
+        self,
+        pred: Tensor,
+        target: Tensor,
+        *,
+        weight: Tensor | None = None,
+        reduction: str = "mean",
+        normalizer: Tensor | float | None = None,
+    ) -> Tensor:
+        """Loss of encoded boxes (..., 4); ``mean`` divides the weighted sum by ``normalizer`` or the element count."""
+        return smooth_l1(
+            pred, target, beta=self.beta, weight=weight, reduction=reduction, normalizer=normalizer
+        )
+
+    def extra_repr(self) -> str:
+        return f"beta={self.beta}"

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Normalisation layers by name, and the one place that joins a convolution with what follows it."""
+
+from __future__ import annotations
+
+from math import gcd
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detectron_libra.errors import UsageError
+
+NORMS = ("affine", "batch", "group", "none")
+
+# Below two channels a group normalisation sees one channel: at 1 x 1 pixels its output would be a constant.
+MIN_CHANNELS_PER_GROUP = 2
+
+
+def group_count(channels: int, groups: int) -> int:
+    """The number of groups for ``channels``: ``groups`` where it fits, else a common divisor.
+
+    Keeps at least two channels a group: 32 groups for 64 channels and more (Detectron's numbers), 16 for 32,
+    4 for 24.
+    """
+    return gcd(groups, max(channels // MIN_CHANNELS_PER_GROUP, 1))
+
+
+def make_norm(kind: str, channels: int, *, groups: int = 32, eps: float = 1e-5) -> nn.Module:
+    """A normalisation layer; a fresh one leaves statistics as they are (weight 1, bias 0).
+
+    Args:
+        kind: ``affine``: fixed scale and shift (frozen statistics of pretrained weights); ``batch``:
+            BatchNorm with running statistics; ``group``: GroupNorm, for small batches and random weights;
+            ``none``: nothing, the convolution then has a bias.
+        channels: channels of the input.
+        groups: of ``group``, reduced by :func:`group_count` where the channels are few.
+        eps: added to the variance (``batch`` and ``group``).
+
+    Returns:
+        A module that maps (N, C, H, W) to the same shape and dtype.
+
+    Raises:
+        UsageError: unknown ``kind``.
+    """
+    if kind == "affine":
+        return FrozenAffine(channels)
+    if kind == "batch":
+        return nn.BatchNorm2d(channels, eps=eps)
+    if kind == "group":
+        return nn.GroupNorm(group_count(channels, groups), channels, eps=eps)
+    if kind == "none":
+        return nn.Identity()
+    raise UsageError(f"norm: {kind!r} is unknown; use one of {', '.join(NORMS)}")
+
+
+def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
+    """``norm(conv(x))``; a fixed affine is folded into the convolution, which saves a pass over the output.
+
+    Args:
+        x: (N, C_in, H, W) float.
+        conv: square stride, padding and dilation as usual; without a bias where ``norm`` is a FrozenAffine.
+        norm: what :func:`make_norm` gave.
+
+    Returns:
+        (N, C_out, H', W'), in the dtype that the convolution gives.
+    """
+    if not isinstance(norm, FrozenAffine) or conv.bias is not None:
+        return norm(conv(x))
+    weight = conv.weight * norm.weight[:, None, None, None]
+    return F.conv2d(x, weight, norm.bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+class FrozenAffine(nn.Module):
+    """y = weight * x + bias per channel, both fixed: buffers, never trained, no statistics.
+
+    Source: Detectron's AffineChannel (``*_bn_s``, ``*_bn_b``), which returns no gradient for them.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.register_buffer("weight", torch.ones(channels))
+        self.register_buffer("bias", torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the same shape and dtype."""
+        weight, bias = (p.to(x.dtype)[:, None, None] for p in (self.weight, self.bias))
+        return torch.addcmul(bias, x, weight)
+
+    def extra_repr(self) -> str:
+        return str(len(self.weight))

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The region proposal network's two losses."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detectron_libra.geometry import Geometry
+from detectron_libra.modeling.box_coding import encode
+from detectron_libra.modeling.layout import cat_levels, gather_rows
+from detectron_libra.modeling.matching import label_anchors_rpn
+from detectron_libra.modeling.sampling import sample_rpn
+from detectron_libra.structures import Targets
+
+
+@dataclass(frozen=True)
+class RPNRule:
+    """Which anchors learn what.
+
+    Attributes:
+        positive, negative: IoU from which an anchor is positive, and below which it is background.
+        straddle: pixels an anchor may leave the image by; negative keeps every anchor.
+        batch_size: anchors drawn per image.
+        fg_fraction: largest share of positives among them.
+        geometry: the box convention.
+        assignment: whose rules of matching and sampling hold: "detectron" or "continuous".
+        crowd_threshold: share of an anchor inside a crowd from which it is ignored; None trains it as background.
+    """
+
+    positive: float
+    negative: float
+    straddle: float
+    batch_size: int
+    fg_fraction: float
+    geometry: Geometry
+    assignment: str
+    crowd_threshold: float | None = None
+
+
+def rpn_losses(
+    logits: Sequence[Tensor],
+    deltas: Sequence[Tensor],
+    anchors: Sequence[Tensor],
+    targets: Targets,
+    sizes: Tensor,
+    *,
+    rule: RPNRule,
+    box_loss: nn.Module,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Objectness and box loss of a batch.
+
+    Objectness is divided by the number of anchors asked for, the boxes of an image by the number it got.
+
+    Args:
+        logits: per level (N, A, H, W); deltas: per level (N, A*4, H, W); anchors: per level (H*W*A, 4) pixels.
+        targets: ground truth; sizes: (N, 2) height and width before padding.
+
+    Returns:
+        losses {"rpn_cls", "rpn_bbox"} and metrics {"rpn_fg"}, 0-d float32.
+
+    Source: Detectron's roi_data/rpn.py and modeling/FPN.py.
+    """
+    all_anchors = torch.cat(list(anchors))
+    match = label_anchors_rpn(
+        all_anchors,
+        targets,
+        sizes,
+        positive=rule.positive,
+        negative=rule.negative,
+        straddle=rule.straddle,
+        extent=rule.geometry.extent,
+        rule=rule.assignment,
+        crowd_threshold=rule.crowd_threshold,
+    )
+    labels = sample_rpn(
+        match,
+        batch_size=rule.batch_size,
+        fg_fraction=rule.fg_fraction,
+        with_replacement=rule.assignment == "detectron",
+    )
+    images = labels.shape[0]
+    chosen, positive = labels >= 0, labels > 0
+    score = cat_levels(logits, 1).squeeze(-1)
+    cls = F.binary_cross_entropy_with_logits(score, positive.float(), weight=chosen.float(), reduction="sum")
+    boxes = torch.where(positive[..., None], gather_rows(targets.boxes, match.index), all_anchors)
+    target = encode(all_anchors, boxes, extent=rule.geometry.extent)
+    pred = cat_levels(deltas, 4)
+    per_image = positive / chosen.sum(1, keepdim=True).clamp(min=1)
+    bbox = box_loss(
+        pred, target, weight=per_image[..., None].expand_as(pred).to(pred.dtype), reduction="sum"
+    )
+    losses = {"rpn_cls": cls / (rule.batch_size * images), "rpn_bbox": bbox / images}
+    return losses, {"rpn_fg": positive.sum().float() / images}

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What travels between data, model and evaluation. Batches are padded, so that no step depends on a count.
+
+Letters: N images, G ground-truth boxes (padded), P proposals (padded), K detections, H/W pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Ground truth of a batch, padded to the largest image.
+
+    Attributes:
+        boxes: (N, G, 4) float32, x1 y1 x2 y2 in pixels of the resized image; 0 in padding rows.
+        classes: (N, G) int64, 1..C-1 (0 is background); 0 marks a padding row.
+        crowd: (N, G) bool, regions of many objects: never positive, never trained as background.
+    """
+
+    boxes: Tensor
+    classes: Tensor
+    crowd: Tensor
+
+    @property
+    def valid(self) -> Tensor:
+        """(N, G) bool: a real box of one object."""
+        return (self.classes > 0) & ~self.crowd
+
+    def to(self, device: torch.device | str) -> Targets:
+        """The same targets on ``device``; the copy does not wait when the memory is pinned."""
+        moved = (t.to(device, non_blocking=True) for t in (self.boxes, self.classes, self.crowd))
+        return Targets(*moved)
+
+
+@dataclass(frozen=True)
+class ImageMeta:
+    """Where an image of a batch came from, and how it was changed. Stays on the host."""
+
+    image_id: int | str
+    file: str
+    height: int
+    width: int
+    scale: float
+    flip_x: bool = False
+    flip_y: bool = False
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of one step.
+
+    Attributes:
+        images: (N, 3, H, W) uint8 or float32 in 0..255, RGB, padded with 0 at the right and the bottom.
+        sizes: (N, 2) int64, height and width of each resized image before padding, in pixels.
+        targets: ground truth, or None at test time.
+        metas: one per image; ``scale`` is resized / original, ``height`` and ``width`` the original's.
+    """
+
+    images: Tensor
+    sizes: Tensor
+    targets: Targets | None
+    metas: tuple[ImageMeta, ...]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on ``device``."""
+        targets = None if self.targets is None else self.targets.to(device)
+        images = self.images.to(device, non_blocking=True)
+        return replace(self, images=images, sizes=self.sizes.to(device, non_blocking=True), targets=targets)
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory (called by the loader)."""
+        targets = self.targets
+        if targets is not None:
+            targets = Targets(*(t.pin_memory() for t in (targets.boxes, targets.classes, targets.crowd)))
+        return replace(self, images=self.images.pin_memory(), sizes=self.sizes.pin_memory(), targets=targets)
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Candidate boxes of a batch, padded to a fixed number.
+
+    Attributes:
+        boxes: (N, P, 4) float32, x1 y1 x2 y2 in pixels of the resized image.
+        scores: (N, P) float32.
+        valid: (N, P) bool, False in padding rows.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    valid: Tensor
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What a detector found in one image, best first.
+
+    Attributes:
+        boxes: (K, 4) float32, x1 y1 x2 y2 in pixels of the original image.
+        scores: (K,) float32.
+        classes: (K,) int64, 1..C-1.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    classes: Tensor
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def to(self, device: torch.device | str) -> Detections:
+        """The same detections on ``device``."""
+        return Detections(self.boxes.to(device), self.scores.to(device), self.classes.to(device))

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading COCO files: what is used, what is dropped and told, what is refused and how it is named."""
+
+import json
+import logging
+
+import pytest
+import torch
+
+from detectron_libra.data.coco import load_coco, read_json
+from detectron_libra.errors import InputError
+from tests.data.coco_files import coco, shared, write
+
+
+def load(tmp_path, content, extent=1.0, **options):
+    folder, file = write(tmp_path, content, with_images=False)
+    return load_coco("set", folder, file, extent=extent, **options)
+
+
+@pytest.mark.parametrize(("extent", "corners"), [(1.0, [4, 6, 23, 15]), (0.0, [4, 6, 24, 16])])
+def test_width_and_height_become_corners_of_the_geometry(tmp_path, extent, corners):
+    first = load(tmp_path, coco(), extent).records[0]
+    assert first.boxes.dtype == torch.float32
+    assert first.boxes[0].tolist() == corners
+    assert first.classes.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(("extent", "corners"), [(1.0, [0, 0, 63, 47]), (0.0, [0, 0, 64, 48])])
+def test_boxes_are_clipped_to_the_image(tmp_path, caplog, extent, corners):
+    content = coco()
+    content["annotations"][0]["bbox"] = [-8, -6, 300, 300]
+    assert load(tmp_path, content, extent).records[0].boxes[0].tolist() == corners
+    assert "clipped" in caplog.text and "ids: 1" in caplog.text
+
+
+def test_dropped_boxes_are_counted_and_named_in_one_line(tmp_path, caplog):
+    content = coco()
+    content["annotations"][2]["bbox"] = [5, 5, 0, 9]
+    dataset = load(tmp_path, content)
+    assert sum(len(r.boxes) for r in dataset.records) == 7
+    lines = [r.message for r in caplog.records if r.levelno == logging.WARNING]
+    assert len(lines) == 1
+    assert lines[0].endswith("dropped 1 of 8 annotations: zero width or height; ids 3")
+
+
+def test_several_kinds_of_drops_share_one_line(tmp_path, caplog):
+    content = coco()
+    boxes = ([5, 5, 0, 9], [5, 5, -3, 9], [900, 5, 9, 9])
+    for entry, bbox in zip(content["annotations"], boxes, strict=False):
+        entry["bbox"] = bbox
+    load(tmp_path, content)
+    line = next(r.message for r in caplog.records if "dropped" in r.message)
+    assert "dropped 3 of 8" in line
+    for part in (
+        "zero width or height (ids 1)",
+        "negative width or height (ids 2)",
+        "outside the image (ids 3)",
+    ):
+        assert part in line
+
+
+def test_ids_with_gaps_keep_detectrons_orders(tmp_path):
+    content = coco(2)
+    content["images"][0]["id"], content["images"][1]["id"] = 700, 30
+    for entry in content["annotations"]:
+        entry["image_id"] = {1: 700, 2: 30}[entry["image_id"]]
+        entry["category_id"] = {1: 90, 2: 7}[entry["category_id"]]
+    content["categories"] = [{"id": 90, "name": "a"}, {"id": 7, "name": "b"}]
+    dataset = load(tmp_path, content)
+    assert [r.image_id for r in dataset.records] == [30, 700]  # sorted, as Detectron's getImgIds().sort()
+    assert dataset.class_names == ("a", "b") and dataset.category_ids == (
+        90,
+        7,
+    )  # the file's order, not sorted
+    assert dataset.records[0].classes.tolist() == [1, 2]
+
+
+def test_text_ids_work(tmp_path):
+    content = coco(2)
+    for image in content["images"]:
+        image["id"] = f"im{image['id']}"
+    for entry in content["annotations"]:
+        entry["image_id"] = f"im{entry['image_id']}"
+    assert [r.image_id for r in load(tmp_path, content).records] == ["im1", "im2"]
+
+
+def test_crowds_are_kept_and_marked(tmp_path):
+    content = coco(1)
+    content["annotations"][0]["iscrowd"] = 1
+    content["annotations"][1]["iscrowd"] = "0"
+    assert load(tmp_path, content).records[0].crowd.tolist() == [True, False]
+
+
+def test_images_without_boxes_are_records_too(tmp_path):
+    content = coco(3)
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] != 2]
+    record = load(tmp_path, content).records[1]
+    assert record.boxes.shape == (0, 4) and record.classes.shape == (0,)
+
+
+def bad(change, *words):
+    return pytest.param(change, words, id=" ".join(words))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        bad(lambda c: c["annotations"][3].update(bbox=[float("nan"), 1, 2, 3]), "annotation 4", "nan"),
+        bad(lambda c: c["annotations"][3].update(bbox=["1", "2", "3", "4"]), "annotation 4", "bbox"),
+        bad(lambda c: c["annotations"][3].update(bbox=[10**400, 2, 3, 4]), "annotation 4", "bbox"),
+        bad(lambda c: c["annotations"][3].pop("bbox"), "annotation 4", "'bbox'"),
+        bad(lambda c: c["annotations"][3].update(category_id=909), "annotation 4", "category id 909"),
+        bad(lambda c: c["annotations"][3].update(image_id="2"), "annotation 4", "image_id '2'"),
+        bad(lambda c: c["images"][1].update(id=1), "image 1", "duplicate"),
+        bad(lambda c: c["images"][1].pop("file_name"), "image 2", "file_name"),
+        bad(lambda c: c["images"][1].update(width="wide"), "image 2", "'wide'"),
+        bad(lambda c: c["categories"][1].update(id=1), "category 1", "duplicate"),
+        bad(lambda c: c.pop("images"), "'images'"),
+        bad(lambda c: c.update(categories=[]), "'categories'", "empty"),
+        bad(lambda c: [a.update(iscrowd=1) for a in c["annotations"]], "annotations", "crowd"),
+        bad(lambda c: [a.update(bbox=[0.1, 0.1, 0.5, 0.5]) for a in c["annotations"]], "bbox", "pixel"),
+        bad(lambda c: [a.update(image_id=a["image_id"] + 90) for a in c["annotations"]], "image_id 91"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_by_id_in_one_line(tmp_path, change, words):
+    content = coco()
+    change(content)
+    with pytest.raises(InputError) as e:
+        load(tmp_path, content, need_boxes=True)
+    assert "train.json" in str(e.value) and "\n" not in str(e.value)
+    for word in words:
+        assert word in str(e.value)
+
+
+def test_all_faults_come_at_once(tmp_path, caplog):
+    content = coco()
+    content["annotations"][0]["bbox"] = None
+    content["annotations"][1]["category_id"] = 9
+    content["images"][3]["width"] = -2
+    with pytest.raises(InputError) as e:
+        load(tmp_path, content)
+    for word in ("annotation 1", "category id 9", "image 4"):
+        assert word in str(e.value) and word in caplog.text
+
+
+def test_categories_must_be_the_training_sets(tmp_path):
+    with pytest.raises(InputError, match=r"\[a, b\].*\[b, a\]"):
+        load(tmp_path, coco(), class_names=("b", "a"))
+
+
+def test_a_test_set_needs_no_annotations(tmp_path):
+    content = coco()
+    del content["annotations"]
+    dataset = load(tmp_path, content)
+    assert len(dataset.records) == 4 and not dataset.annotated
+    with pytest.raises(InputError, match="'annotations'"):
+        load(tmp_path, content, need_boxes=True)
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (b"", "empty"),
+        (b'{"a": 1,\n  ,}', "line 2 column 3"),
+        (b'{"a": [1, 2', "line 1"),
+        (b"[1]", "top level is a list"),
+        ("{}".encode("utf-16"), "UTF-16"),
+        (b"[" * 200_000, "no usable JSON"),
+    ],
+)
+def test_unreadable_json_is_told_with_its_place(tmp_path, raw, words):
+    (tmp_path / "x.json").write_bytes(raw)
+    with pytest.raises(InputError, match=words):
+        read_json(str(tmp_path / "x.json"))
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path):
+    (tmp_path / "x.json").write_bytes(b"\xef\xbb\xbf" + json.dumps({"a": 1}).encode())
+    assert read_json(str(tmp_path / "x.json")) == {"a": 1}
+
+
+def test_bccd_as_its_authors_left_it(caplog):
+    root = shared("data/bccd")
+    dataset = load_coco(
+        "bccd", str(root / "images"), str(root / "annotations/instances_train.json"), extent=1.0
+    )
+    assert "dropped 1 of 2805 annotations: zero width or height; ids 2288" in caplog.text
+    assert dataset.class_names == ("RBC", "WBC", "Platelets")
+    assert [int((torch.cat([r.classes for r in dataset.records]) == c).sum()) for c in (1, 2, 3)] == [
+        2381,
+        214,
+        209,
+    ]
+
+
+def test_coco_images_have_crowds_gaps_and_empty_images():
+    root = shared("data/coco_openlicence")
+    file = root / "annotations/instances_train.json"
+    dataset = load_coco("coco", str(root / "images"), str(file), extent=1.0, need_boxes=True)
+    assert len(dataset.records) == 82 and len(dataset.class_names) == 80 and max(dataset.category_ids) == 90
+    assert sum(int(r.crowd.sum()) for r in dataset.records) == 9
+    assert sum(len(r.boxes) == 0 for r in dataset.records) == 1

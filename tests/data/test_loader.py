@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches: padding, boxes in the right place, the same from any number of workers, errors that keep their text."""
+
+import os
+import signal
+import time
+
+import pytest
+import torch
+
+from detectron_libra.data.coco import load_coco
+from detectron_libra.data.loader import build_test_loader, build_train_loader
+from detectron_libra.errors import InputError, RunError
+from tests.data.coco_files import coco, write
+
+SETTINGS = {"max_size": 80, "images_per_batch": 2, "stride": 32, "extent": 1.0, "resize_in_float": False}
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    content = coco(6)
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] != 5]
+    return load_coco("set", *write(tmp_path, content), extent=1.0)
+
+
+def train(dataset, workers=0, **options):
+    settings = {
+        "scales": (48, 60),
+        "flip_x": True,
+        "flip_y": True,
+        "aspect_grouping": True,
+        "seed": 3,
+        "max_iter": 8,
+    }
+    return build_train_loader([dataset], **{**SETTINGS, **settings, "workers": workers, **options})
+
+
+def same(a, b):
+    ours, theirs = ((x.images, x.sizes, x.targets.boxes, x.targets.classes, x.targets.crowd) for x in (a, b))
+    return a.metas == b.metas and all(map(torch.equal, ours, theirs))
+
+
+def test_padding_is_zero_and_to_the_stride(dataset):
+    for batch in train(dataset):
+        height, width = batch.images.shape[2:]
+        assert height % 32 == 0 and width % 32 == 0 and batch.images.dtype == torch.uint8
+        for image, (h, w) in zip(batch.images, batch.sizes.tolist(), strict=True):
+            assert not image[:, h:].any() and not image[:, :, w:].any() and image[:, h - 1, w - 1].any()
+    assert next(iter(train(dataset, stride=0, scales=(48,)))).images.shape[2:] in {(48, 64), (64, 48)}
+
+
+def test_detectrons_geometry_gets_float_pixels(dataset):
+    batch = next(iter(train(dataset, resize_in_float=True)))
+    assert batch.images.dtype == torch.float32 and (batch.images % 1 > 0).any()
+
+
+def test_boxes_follow_scale_and_flips(dataset):
+    records = {r.image_id: r for r in dataset.records}
+    flips = set()
+    for batch in train(dataset, max_iter=24):
+        for meta, boxes, classes in zip(batch.metas, batch.targets.boxes, batch.targets.classes, strict=True):
+            record = records[meta.image_id]
+            x1, y1, x2, y2 = (boxes[classes > 0] / meta.scale).unbind(1)
+            if meta.flip_x:
+                x1, x2 = record.width - 1 - x2, record.width - 1 - x1
+            if meta.flip_y:
+                y1, y2 = record.height - 1 - y2, record.height - 1 - y1
+            assert torch.allclose(torch.stack([x1, y1, x2, y2], 1), record.boxes, atol=1e-3)
+            flips.add((meta.flip_x, meta.flip_y))
+    assert len(flips) == 4
+
+
+def test_images_without_boxes_are_left_out_or_kept_on_request(dataset, caplog):
+    assert 5 not in {m.image_id for b in train(dataset, max_iter=24) for m in b.metas}
+    assert "left out 1 of 6 images" in caplog.text
+    kept = [b for b in train(dataset, max_iter=24, keep_empty=True) if any(m.image_id == 5 for m in b.metas)]
+    row = [m.image_id for m in kept[0].metas].index(5)
+    assert kept[0].targets.boxes.shape[1] >= 1 and not kept[0].targets.valid[row].any()
+
+
+def test_workers_change_nothing(dataset):
+    alone, two = list(train(dataset)), list(train(dataset, workers=2))
+    assert len(alone) == len(two) == 8 and all(map(same, alone, two))
+
+
+def test_a_resumed_run_gets_the_batches_it_would_have_had(dataset):
+    late = train(dataset, start_iteration=5)
+    assert len(late) == 3
+    assert all(map(same, late, list(train(dataset))[5:]))
+
+
+def test_the_test_loader_shows_every_image_once_in_order(dataset):
+    batches = list(build_test_loader(dataset, scale=48, workers=2, **{**SETTINGS, "images_per_batch": 4}))
+    assert [m.image_id for b in batches for m in b.metas] == [1, 2, 3, 4, 5, 6]
+    assert [len(b.images) for b in batches] == [4, 2] and batches[0].targets is None
+
+
+def test_sets_trained_together_are_all_seen_and_must_agree(dataset, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    content = coco(2)
+    for entry in (*content["images"], *content["annotations"]):
+        key = "id" if "file_name" in entry else "image_id"
+        entry[key] += 100
+    second = load_coco("second", *write(other, content), extent=1.0)
+    settings = {
+        "scales": (48,),
+        "flip_x": False,
+        "aspect_grouping": False,
+        "seed": 0,
+        "max_iter": 4,
+        "workers": 0,
+    }
+    loader = build_train_loader([dataset, second], **SETTINGS, **settings)
+    assert {m.image_id for b in loader for m in b.metas} == {1, 2, 3, 4, 6, 101, 102}
+    content["categories"].reverse()
+    third = load_coco("third", *write(other, content), extent=1.0)
+    with pytest.raises(InputError, match="categories"):
+        build_train_loader([dataset, third], **SETTINGS, **settings)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_breaks_during_the_run_is_named(dataset, workers):
+    os.remove(dataset.records[0].file)
+    with pytest.raises(InputError, match=r"img_0.png: no such image file") as e:
+        list(train(dataset, workers=workers))
+    assert "Traceback" not in str(e.value)
+
+
+def test_a_dead_worker_stops_the_run_with_a_remedy(dataset):
+    batches = iter(train(dataset, workers=1, max_iter=1_000_000))
+    next(batches)
+    worker = next(w for w in torch.multiprocessing.active_children())
+    os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises(RunError, match=r"worker.*NUM_THREADS"):
+        for _ in range(1000):
+            next(batches)
+
+
+def test_workers_leave_signals_to_the_main_process(dataset):
+    batches = iter(train(dataset, workers=1, max_iter=50))
+    next(batches)
+    for worker in torch.multiprocessing.active_children():
+        os.kill(worker.pid, signal.SIGINT)
+        os.kill(worker.pid, signal.SIGTERM)
+    time.sleep(0.2)
+    assert sum(1 for _ in batches) == 49

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plan of batches: every image, every epoch, the same from seed and iteration alone."""
+
+from collections import Counter
+
+import pytest
+
+from detectron_libra.data.plan import TrainPlan, test_batches
+from detectron_libra.errors import InputError
+
+test_batches.__test__ = False  # a function of the package, not a test
+
+
+def plan(count=11, tall=4, **options):
+    settings = {
+        "images_per_batch": 4,
+        "scales": (96, 128),
+        "flip_x": True,
+        "flip_y": False,
+        "group_by_aspect": True,
+    }
+    wide = [k >= tall for k in range(count)]
+    return TrainPlan(range(count), wide, **{**settings, "seed": 3, **options})
+
+
+def epoch(p, number=0):
+    first = number * p.batches_per_epoch
+    return [p.batch(first + k) for k in range(p.batches_per_epoch)]
+
+
+def test_an_epoch_has_every_image_and_its_mirror_image():
+    p = plan()
+    seen = {(s.index, s.flip_x) for batch in epoch(p) for s in batch}
+    assert seen == {(k, f) for k in range(11) for f in (False, True)} and p.images_per_epoch == 22
+
+
+def test_batches_are_full_and_of_one_aspect():
+    for batch in epoch(plan()):
+        assert len(batch) == 4
+        assert len({s.index < 4 for s in batch}) == 1
+    assert any(len({s.index < 4 for s in batch}) == 2 for batch in epoch(plan(group_by_aspect=False)))
+
+
+def test_a_short_last_batch_is_filled_not_lost():
+    p = plan(5, tall=0, flip_x=False)
+    counts = Counter(s.index for batch in epoch(p) for s in batch)
+    assert p.batches_per_epoch == 2 and sorted(counts.values()) == [1, 1, 2, 2, 2]
+
+
+def test_a_batch_may_be_larger_than_the_set():
+    assert [s.index for s in plan(1, tall=0, flip_x=False).batch(7)] == [0, 0, 0, 0]
+
+
+def test_the_plan_is_a_function_of_seed_and_iteration():
+    p, q = plan(), plan()
+    forward = [p.batch(k) for k in range(20)]
+    assert [q.batch(k) for k in reversed(range(20))] == forward[::-1]
+    assert [plan(seed=4).batch(k) for k in range(20)] != forward
+    assert epoch(p, 0) != epoch(p, 1)
+
+
+def test_scales_and_vertical_flips_are_drawn_evenly():
+    p = plan(400, tall=100, flip_y=True)
+    samples = [s for batch in epoch(p) for s in batch]
+    assert 0.4 < sum(s.side == 96 for s in samples) / len(samples) < 0.6
+    assert 0.4 < sum(s.flip_y for s in samples) / len(samples) < 0.6
+    assert not any(s.flip_y for batch in epoch(plan()) for s in batch)
+
+
+def test_nothing_to_train_on_is_an_error():
+    with pytest.raises(InputError, match="no image"):
+        plan(0)
+
+
+def test_test_batches_keep_the_order_and_the_rest():
+    batches = test_batches(5, 96, 2)
+    assert [[s.index for s in b] for b in batches] == [[0, 1], [2, 3], [4]]
