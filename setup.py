@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds detectron_libra/_C.abi3.so (operators) and, for development, detectron_libra/_math (formulas for NumPy).
+"""Builds detectron_libra/_C.abi3.so (operators) and, for development, detectron_libra/_math (formulas).
 
-Environment: FORCE_CUDA=1 the CUDA kernels must be built, =0 they must not (default: where torch and nvcc allow);
-TORCH_CUDA_ARCH_LIST the GPU architectures; LIBRA_MATH=0 leaves out _math; MAX_JOBS compilers at once.
+Environment: FORCE_CUDA=1 the CUDA kernels must be built, =0 they must not (default: where torch and nvcc
+allow); TORCH_CUDA_ARCH_LIST the GPU architectures; LIBRA_MATH=0 leaves out _math; MAX_JOBS compilers at once.
 """
 
 import importlib.util
@@ -25,7 +25,16 @@ except ImportError as error:
 
 ROOT = Path(__file__).parent.resolve()
 TARGET = "-DTORCH_TARGET_VERSION=0x020a000000000000"  # the stable ABI of torch 2.10: newer ones load it too
-CXX_FLAGS = ["-O3", "-g0", "-std=c++20", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wno-unknown-pragmas", TARGET]
+CXX_FLAGS = [
+    "-O3",
+    "-g0",
+    "-std=c++20",
+    "-ffp-contract=off",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wno-unknown-pragmas",
+    TARGET,
+]
 # Without a GPU to ask, torch would compile for every architecture it knows.
 DEFAULT_ARCHITECTURES = "8.0;9.0+PTX"
 
@@ -35,7 +44,9 @@ def nvcc_version() -> str | None:
     if CUDA_HOME is None:
         return None
     try:
-        text = subprocess.run([f"{CUDA_HOME}/bin/nvcc", "--version"], capture_output=True, text=True).stdout
+        text = subprocess.run(
+            [f"{CUDA_HOME}/bin/nvcc", "--version"], capture_output=True, text=True, check=False
+        ).stdout
     except OSError:
         return None
     found = re.search(r"release (\d+\.\d+)", text)
@@ -70,7 +81,7 @@ def cuda_decision() -> tuple[bool, str]:
 
 
 def operators(use_cuda: bool) -> Extension:
-    """One translation unit per file of csrc/ops/<op>/: a new operator is a new folder, nothing to register here."""
+    """One translation unit per file of csrc/ops/<op>/: a new operator is a new folder and no line here."""
     sources = [ROOT / "csrc/module.cpp", *sorted(ROOT.glob("csrc/ops/*/*.cpp"))]
     flags = {"cxx": CXX_FLAGS}
     if use_cuda:
@@ -89,7 +100,11 @@ def operators(use_cuda: bool) -> Extension:
 
 def formulas() -> list[Extension]:
     """detectron_libra._math: tied to one Python version, so never part of a wheel."""
-    if os.getenv("LIBRA_MATH") == "0" or "bdist_wheel" in sys.argv or importlib.util.find_spec("pybind11") is None:
+    if (
+        os.getenv("LIBRA_MATH") == "0"
+        or "bdist_wheel" in sys.argv
+        or importlib.util.find_spec("pybind11") is None
+    ):
         return []
     import pybind11
 
@@ -109,7 +124,7 @@ EXTENSIONS = [operators(USE_CUDA), *formulas()]
 
 
 class Build(BuildExtension):
-    """torch's build with one place for object files, so that a second build compiles what changed, and a last line."""
+    """torch's build, with one place for object files, so that a second one compiles what changed."""
 
     def finalize_options(self):
         super().finalize_options()

@@ -2,23 +2,17 @@
 """What every tool shares: options around ``KEY VALUE`` pairs, the log, a line and an exit code per error."""
 
 import argparse
-import contextlib
 import io
-import logging
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from tqdm import tqdm
-
 from detectron_libra.config.load import SECTIONS
 from detectron_libra.config.schema import KEYS
 from detectron_libra.errors import LibraError, RunError, UsageError
 
-logger = logging.getLogger(__name__)
-LOG_FORMAT = "%(levelname)s %(filename)s:%(lineno)4d: %(message)s"
 #: Exit code of a process that a signal from the keyboard ended.
 INTERRUPTED = 130
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
@@ -37,7 +31,7 @@ def parse(argv: Sequence[str], parser: argparse.ArgumentParser) -> tuple[argpars
     """
     options = parser._option_string_actions  # argparse has no public list of its options
     takes_words = any(not a.option_strings for a in parser._actions)
-    words, flags, pairs = list(argv), [], []
+    words, flags, places, pairs = list(argv), [], [], []
     while words:
         word = words.pop(0)
         name, joined, _ = word.partition("=")
@@ -46,13 +40,13 @@ def parse(argv: Sequence[str], parser: argparse.ArgumentParser) -> tuple[argpars
         elif _is_flag(word):
             raise UsageError(f"{word}: unknown option; --help lists them")
         elif takes_words and not _is_key(word):
-            flags.append(word)
+            places.append(word)
         elif not words or words[0].partition("=")[0] in options:
             raise UsageError(f"{word}: the key has no value; options are pairs of KEY and VALUE")
         else:
             pairs += [word, words.pop(0)]
     try:
-        return parser.parse_args(flags), pairs
+        return parser.parse_args([*places, *flags]), pairs
     except argparse.ArgumentError as e:
         raise UsageError(str(e)) from None
 
@@ -85,21 +79,6 @@ def run(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = No
         return _report(
             f"internal error (a bug of ours): {type(e).__name__}: {text}; run with --debug", 1, debug
         )
-
-
-def setup_logging(log_file: str | os.PathLike | None = None) -> None:
-    """Send the log to stdout, and to a file as well; what cannot be written stops nothing.
-
-    Raises:
-        UsageError: the file cannot be opened.
-    """
-    handlers: list[logging.Handler] = [_Console(sys.stdout)]
-    if log_file is not None:
-        try:
-            handlers.append(_LogFile(log_file, encoding="utf-8", errors="backslashreplace"))
-        except OSError as e:
-            raise UsageError(f"{os.fspath(log_file)}: the log cannot be written: {e.strerror}") from None
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, handlers=handlers, force=True)
 
 
 def _is_flag(word: str) -> bool:
@@ -176,28 +155,3 @@ class _Stdout(io.TextIOWrapper):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.fileno())
         os.close(nowhere)
-
-
-class _Console(logging.StreamHandler):
-    """Log lines that do not run into a progress bar."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        with tqdm.external_write_mode(file=self.stream):
-            super().emit(record)
-
-
-class _LogFile(logging.FileHandler):
-    """A log whose disk may fill up: one line says so, and nothing stops."""
-
-    failed = False
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            super().close()
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        if not self.failed:
-            self.failed = True
-            print(
-                f"warning: {self.baseFilename}: {sys.exc_info()[1]}; the log is incomplete", file=sys.stderr
-            )

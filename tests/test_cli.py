@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from detectron_libra import cli
+from detectron_libra import cli, logs
 from detectron_libra.errors import InputError, RunError, UsageError
 
 ROOT = Path(__file__).parents[1]
@@ -54,6 +54,10 @@ def test_positional_words_and_pairs_together():
     parser.add_argument("--wts")
     args, opts = cli.parse(["TEST.SCALE", "96", "IMG_01.JPG", "--wts", "w"], parser)
     assert (args.image, args.wts, opts) == ("IMG_01.JPG", "w", ["TEST.SCALE", "96"])
+    parser = train_parser()
+    parser.add_argument("paths", nargs="*")
+    args, opts = cli.parse(["images", "--parts", "x", "--skip-test", "a.json", "DEVICE", "cpu"], parser)
+    assert (args.paths, args.parts, opts) == (["images", "a.json"], ["x"], ["DEVICE", "cpu"])
 
 
 @pytest.mark.parametrize(
@@ -117,17 +121,17 @@ def root_logger():
 
 
 def test_the_log_has_detectrons_format_and_goes_to_a_file(capsys, tmp_path, root_logger):
-    cli.setup_logging(tmp_path / "log.txt")
+    logs.setup_logging(tmp_path / "log.txt")
     logging.getLogger("x").info("ünï")
     assert capsys.readouterr().out.startswith("INFO test_cli.py: ")
     assert "ünï" in (tmp_path / "log.txt").read_text(encoding="utf-8")
     with pytest.raises(UsageError, match="the log cannot be written"):
-        cli.setup_logging(tmp_path / "absent" / "log.txt")
+        logs.setup_logging(tmp_path / "absent" / "log.txt")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 def test_a_full_disk_stops_no_run(capsys, root_logger):
-    cli.setup_logging("/dev/full")
+    logs.setup_logging("/dev/full")
     for _ in range(3):
         logging.getLogger("x").info("line")
     assert capsys.readouterr().err.count("warning: /dev/full") == 1

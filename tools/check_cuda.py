@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiles every CUDA kernel for each architecture, prints what ptxas says of it, and fails on a register spill.
+"""Compiles every CUDA kernel for each architecture, prints what ptxas says of it, and fails on a spill.
 
-Needs an nvcc (on PATH or under CUDA_HOME), no GPU, and any torch: the stable-ABI headers come with every wheel.
+Needs an nvcc (on PATH or under CUDA_HOME), no GPU, and any torch: every wheel has the stable-ABI headers.
 Exit codes: 0 all compiled without a spill; 1 a kernel failed or spills; 2 no nvcc.
 """
 
@@ -25,7 +25,9 @@ TARGET = "-DTORCH_TARGET_VERSION=0x020a000000000000"
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--arch", action="append", help="compute capability without a dot (default: 80 and 90)")
+    parser.add_argument(
+        "--arch", action="append", help="compute capability without a dot (default: 80 and 90)"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="compilers at once")
     parser.add_argument("files", nargs="*", type=Path, help="kernels (default: every csrc/ops/*/*_cuda.cu)")
     args = parser.parse_args()
@@ -40,7 +42,9 @@ def main() -> int:
     bad = 0
     for (file, arch), (code, text) in zip(jobs, results, strict=True):
         bad += report(file, arch, code, text)
-    print(f"check_cuda: {len(jobs)} compilations of {len(files)} files, {bad} bad (torch {torch.__version__})")
+    print(
+        f"check_cuda: {len(jobs)} compilations of {len(files)} files, {bad} bad (torch {torch.__version__})"
+    )
     return 1 if bad else 0
 
 
@@ -57,10 +61,20 @@ def find_nvcc() -> str | None:
 def compile_one(nvcc: str, file: Path, arch: str) -> tuple[int, str]:
     """(exit status, compiler's text) of one kernel for one architecture."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [nvcc, "-c", str(file), "-o", f"{folder}/kernel.o", "-O3", "-std=c++20", "-DUSE_CUDA", TARGET]
+        command = [
+            nvcc,
+            "-c",
+            str(file),
+            "-o",
+            f"{folder}/kernel.o",
+            "-O3",
+            "-std=c++20",
+            "-DUSE_CUDA",
+            TARGET,
+        ]
         command += ["-Xptxas", "-v", "-gencode", f"arch=compute_{arch},code=sm_{arch}", f"-I{ROOT / 'csrc'}"]
         command += [f"-I{path}" for path in include_paths()]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -76,10 +90,8 @@ def report(file: Path, arch: str, code: int, text: str) -> bool:
         shared = re.search(r"(\d+) bytes smem", body)
         spill = sum(int(n) for n in re.findall(r"(\d+) bytes spill", body))
         spilled |= spill > 0
-        print(
-            f"{where}: {used.group(1) if used else '?'} registers, {shared.group(1) if shared else 0} bytes shared, "
-            f"{spill} bytes spilled: {readable(name)}"
-        )
+        registers, kept = used.group(1) if used else "?", shared.group(1) if shared else 0
+        print(f"{where}: {registers} registers, {kept} bytes shared, {spill} spilled: {readable(name)}")
     return spilled
 
 
@@ -87,7 +99,7 @@ def readable(mangled: str) -> str:
     """The demangled name, shortened, where c++filt is there."""
     if shutil.which("c++filt") is None:
         return mangled
-    name = subprocess.run(["c++filt", mangled], capture_output=True, text=True).stdout.strip()
+    name = subprocess.run(["c++filt", mangled], capture_output=True, text=True, check=False).stdout.strip()
     return re.sub(r"detectron_libra::|\(anonymous namespace\)::|torch::headeronly::|c10::|\(.*\)$", "", name)
 
 

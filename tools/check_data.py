@@ -7,7 +7,7 @@ python tools/check_data.py IMAGES ANNOTATIONS
 
 import sys
 
-from detectron_libra import cli
+from detectron_libra import cli, logs
 from detectron_libra.build import data as build_data
 from detectron_libra.config import load_config
 from detectron_libra.data.check import load_checked
@@ -26,7 +26,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--workers", type=int, default=2, help="threads that decode images")
     parser.add_argument("paths", nargs="*", metavar="IMAGES ANNOTATIONS", help="image folder and COCO JSON")
     args, opts = cli.parse(argv, parser)
-    cli.setup_logging()
+    logs.setup_logging()
     level = "quick" if args.quick else "full"
     if args.cfg and not args.paths:
         check_config(args.cfg, [*opts, "DATA.CHECK", level, "DATA.WORKERS", str(args.workers)])

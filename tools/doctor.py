@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prints what this installation is made of: versions, what runs the operators, compilers, devices, threads."""
+"""Prints what this installation is made of: versions, backend of the operators, compilers, devices."""
 
 import os
 import platform
@@ -9,7 +9,18 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("numpy", "pycocotools", "PyYAML", "Pillow", "tqdm", "safetensors", "pybind11", "ninja", "pytest", "ruff")
+PACKAGES = (
+    "numpy",
+    "pycocotools",
+    "PyYAML",
+    "Pillow",
+    "tqdm",
+    "safetensors",
+    "pybind11",
+    "ninja",
+    "pytest",
+    "ruff",
+)
 
 
 def main() -> int:
@@ -23,7 +34,9 @@ def main() -> int:
         print(f"cannot import {error.name}: {error}; `make build` sets everything up", file=sys.stderr)
         return 1
     print(f"torch       {torch.__version__} (CUDA {torch.version.cuda or 'none'})")
-    print(f"package     detectron_libra {detectron_libra.__version__} ({Path(detectron_libra.__file__).parent})")
+    print(
+        f"package     detectron_libra {detectron_libra.__version__} ({Path(detectron_libra.__file__).parent})"
+    )
     print(backend.describe())
     summary = Path(__file__).resolve().parent.parent / "build" / "summary.txt"
     if summary.exists():
@@ -42,7 +55,11 @@ def first_line(program: str, line: int = 0) -> str:
     """The line of `program --version` that names the version."""
     if shutil.which(program) is None:
         return f"no {program}"
-    text = subprocess.run([program, "--version"], capture_output=True, text=True).stdout.strip().splitlines()
+    text = (
+        subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+        .stdout.strip()
+        .splitlines()
+    )
     return text[max(line, -len(text))] if text else program
 
 

@@ -11,6 +11,7 @@ import sys
 from detectron_libra import cli
 from detectron_libra.build.predict import load, predict_files
 from detectron_libra.config import load_config
+from detectron_libra.logs import setup_logging
 
 
 def main(argv: list[str]) -> int | None:
@@ -18,13 +19,17 @@ def main(argv: list[str]) -> int | None:
     parser.add_argument("--cfg", metavar="FILE", help="configuration; by default the one inside the weights")
     parser.add_argument("--wts", metavar="FILE", required=True, help="weights, or the output folder of a run")
     parser.add_argument("--output-dir", metavar="DIR", default="out/infer_simple", help="where pictures go")
-    parser.add_argument("--image-ext", metavar="EXT", default="", help="only files with this ending; '': all images")
+    parser.add_argument(
+        "--image-ext", metavar="EXT", default="", help="only files with this ending; '': all images"
+    )
     parser.add_argument("--output-ext", default="png", choices=("png", "jpg", "pdf"), help="kind of pictures")
-    parser.add_argument("--always-out", action="store_true", help="write a picture even where nothing was found")
+    parser.add_argument(
+        "--always-out", action="store_true", help="write a picture even where nothing was found"
+    )
     parser.add_argument("--thresh", type=float, default=0.7, help="lowest score of a box that is drawn")
     parser.add_argument("im_or_folder", help="image or folder")
     args, opts = cli.parse(argv, parser)
-    cli.setup_logging()
+    setup_logging()
     predictor = load(args.wts, cfg=load_config(args.cfg, opts) if args.cfg or opts else None)
     predict_files(
         predictor,

@@ -6,7 +6,7 @@ python tools/print_config.py --cfg configs/bccd/libra_retinanet.yaml --changed S
 
 import sys
 
-from detectron_libra import cli
+from detectron_libra import cli, logs
 from detectron_libra.config import Config, diff, dump, load_config, load_with_origins
 from detectron_libra.config.dump import markdown, show
 from detectron_libra.config.fields import values_of
@@ -21,7 +21,7 @@ def main(argv: list[str]) -> None:
     what.add_argument("--compare", metavar="FILE", help="the difference to another YAML file")
     what.add_argument("--markdown", action="store_true", help="the reference of all keys (docs/keys.md)")
     args, opts = cli.parse(argv, parser)
-    cli.setup_logging()
+    logs.setup_logging()
     if args.markdown:
         print(markdown(), end="")
         return

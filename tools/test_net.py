@@ -2,19 +2,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Test weights on TEST.DATASETS.
 
-    python tools/test_net.py --cfg configs/bccd/libra_retinanet.yaml TEST.WEIGHTS out/mine/train/.../model_final.safetensors
+python tools/test_net.py --cfg configs/bccd/libra_retinanet.yaml TEST.WEIGHTS out/mine/train/.../model_final.safetensors
 """
 
 import sys
 
 from detectron_libra import cli
-from detectron_libra.build.run import test
+from detectron_libra.build.testing import test
 from detectron_libra.config import load_config
 from detectron_libra.errors import UsageError
+from detectron_libra.logs import setup_logging
 
 
 def main(argv: list[str]) -> int | None:
-    parser = cli.Parser(description="Test weights on TEST.DATASETS. KEY VALUE pairs override the file's values.")
+    parser = cli.Parser(
+        description="Test weights on TEST.DATASETS. KEY VALUE pairs override the file's values."
+    )
     parser.add_argument("--cfg", metavar="FILE", help="configuration, YAML")
     if not argv:
         parser.print_help()
@@ -23,7 +26,7 @@ def main(argv: list[str]) -> int | None:
     cfg = load_config(args.cfg, opts)
     if not cfg.TEST.WEIGHTS:
         raise UsageError("TEST.WEIGHTS: no weights to test; give the path of a model_final.safetensors")
-    cli.setup_logging()
+    setup_logging()
     test(cfg, cfg.TEST.WEIGHTS)
     return 0
 

@@ -2,36 +2,42 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train a detector, then test it on TEST.DATASETS.
 
-    python tools/train_net.py --cfg configs/bccd/libra_retinanet.yaml OUTPUT_DIR out/mine SOLVER.MAX_ITER 500
+python tools/train_net.py --cfg configs/bccd/libra_retinanet.yaml OUTPUT_DIR out/mine SOLVER.MAX_ITER 500
 """
 
 import sys
 
 from detectron_libra import cli
-from detectron_libra.build.run import test_after_training, train
+from detectron_libra.build.training import train_and_test
 from detectron_libra.config import load_config
 
 
 def main(argv: list[str]) -> int | None:
-    parser = cli.Parser(description="Train a detector, then test it. KEY VALUE pairs override the file's values.")
+    parser = cli.Parser(
+        description="Train a detector, then test it. KEY VALUE pairs override the file's values."
+    )
     parser.add_argument("--cfg", metavar="FILE", help="configuration, YAML")
     parser.add_argument("--skip-test", action="store_true", help="do not test the final weights")
     parser.add_argument(
         "--resume", action="store_true", help="go on from the newest checkpoint; an error where there is none"
     )
-    parser.add_argument("--no-resume", action="store_true", help="start anew; an older run's checkpoints are removed")
     parser.add_argument(
-        "--force", action="store_true", help="resume although the configuration has changed in what is trained"
+        "--no-resume", action="store_true", help="start anew; an older run's checkpoints are removed"
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="resume although the configuration has changed in what is trained",
     )
     if not argv:
         parser.print_help()
         return 1
     args, opts = cli.parse(argv, parser)
     cfg = load_config(args.cfg, opts)
-    resume = "must" if args.resume else "never" if args.no_resume else "auto" if cfg.TRAIN.AUTO_RESUME else "never"
-    weights = train(cfg, resume=resume, force=args.force)
-    if not args.skip_test:
-        test_after_training(cfg, weights)
+    resume = (
+        "must" if args.resume else "never" if args.no_resume else "auto" if cfg.TRAIN.AUTO_RESUME else "never"
+    )
+    train_and_test(cfg, resume=resume, force=args.force, skip_test=args.skip_test)
     return 0
 
 

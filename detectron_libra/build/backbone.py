@@ -32,7 +32,11 @@ def architecture(cfg: Config) -> dict[str, Any]:
     r = cfg.RESNETS
     arguments: dict[str, Any] = {"width": r.WIDTH}
     if "groups" not in ARCHITECTURES[name]:
-        arguments |= {"groups": r.NUM_GROUPS, "width_per_group": r.WIDTH_PER_GROUP, "stride_in_1x1": r.STRIDE_1X1}
+        arguments |= {
+            "groups": r.NUM_GROUPS,
+            "width_per_group": r.WIDTH_PER_GROUP,
+            "stride_in_1x1": r.STRIDE_1X1,
+        }
     arguments |= ARCHITECTURES[name]
     if r.WIDTH != type(r)().WIDTH:
         arguments["width"] = r.WIDTH

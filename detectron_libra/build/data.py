@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detectron_libra.config.schema import Config
+from detectron_libra.data.batches import Preparation
 from detectron_libra.data.catalog import FILE_PREFIXES, find
 from detectron_libra.data.check import load_checked
 from detectron_libra.data.coco import Dataset
@@ -24,10 +25,8 @@ def locate(cfg: Config, name: str) -> tuple[str, str]:
     if "SHAPES" not in entry:
         return find(name, cfg.DATASETS)
     shapes = entry["SHAPES"]
-    folder = Path(entry["DIR"])
-    return make_shapes(
-        str(folder.parent),
-        split=folder.name,
+    annotations = make_shapes(
+        entry["DIR"],
         images=shapes["IMAGES"],
         size=tuple(shapes["SIZE"]),
         classes=tuple(shapes["CLASSES"]),
@@ -36,6 +35,7 @@ def locate(cfg: Config, name: str) -> tuple[str, str]:
         max_objects=shapes["MAX_OBJECTS"],
         seed=shapes["SEED"],
     )
+    return str(Path(annotations).with_name("images")), annotations
 
 
 def load_dataset(
@@ -100,6 +100,19 @@ def workers(cfg: Config) -> int:
     return min(cfg.DATA_LOADER.NUM_THREADS, os.cpu_count() or 1)
 
 
+def preparation(cfg: Config) -> Preparation:
+    """How test images are changed."""
+    shared = _shared(cfg)
+    return Preparation(
+        cfg.TEST.MAX_SIZE,
+        shared["stride"],
+        shared["extent"],
+        shared["resize_in_float"],
+        shared["draft"],
+        with_targets=False,
+    )
+
+
 def _shared(cfg: Config) -> dict:
     geometry = GEOMETRIES[cfg.MODEL.BOX_GEOMETRY]
     return {
@@ -112,7 +125,9 @@ def _shared(cfg: Config) -> dict:
     }
 
 
-def train_loader(cfg: Config, datasets: Sequence[Dataset], *, start_iteration: int, pin_memory: bool) -> Loader:
+def train_loader(
+    cfg: Config, datasets: Sequence[Dataset], *, start_iteration: int, pin_memory: bool
+) -> Loader:
     """Batches of the iterations from ``start_iteration`` to SOLVER.MAX_ITER - 1."""
     t = cfg.TRAIN
     return build_train_loader(

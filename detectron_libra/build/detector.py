@@ -64,7 +64,9 @@ def build_retinanet(cfg: Config, num_classes: int) -> RetinaNet:
     """RetinaNet for ``num_classes`` classes, background included."""
     r = cfg.RETINANET
     if r.CLASS_SPECIFIC_BBOX:
-        raise UsageError("RETINANET.CLASS_SPECIFIC_BBOX: Detectron cannot test it, nor can we; set it to False")
+        raise UsageError(
+            "RETINANET.CLASS_SPECIFIC_BBOX: Detectron cannot test it, nor can we; set it to False"
+        )
     trunk = build_trunk(cfg)
     head = RetinaNetHead(
         channels_in=cfg.FPN.DIM,
@@ -140,7 +142,7 @@ def box_head(cfg: Config) -> nn.Module:
 def pooling(cfg: Config, min_level: int) -> Pooling:
     """How regions are cut out of a pyramid that starts at ``min_level``."""
     f = cfg.FPN
-    if f.ROI_MIN_LEVEL != min_level:
+    if min_level != f.ROI_MIN_LEVEL:
         raise UsageError(
             f"FPN.ROI_MIN_LEVEL: {f.ROI_MIN_LEVEL} has to be the pyramid's finest level, {min_level} "
             "(FPN.RPN_MIN_LEVEL)"
@@ -264,4 +266,6 @@ def build_detector(cfg: Config, num_classes: int) -> nn.Module:
         return build_retinanet(cfg, num_classes)
     if cfg.MODEL.FASTER_RCNN:
         return build_faster_rcnn(cfg, num_classes)
-    raise UsageError("MODEL: no detector is switched on; set RETINANET.RETINANET_ON or MODEL.FASTER_RCNN to True")
+    raise UsageError(
+        "MODEL: no detector is switched on; set RETINANET.RETINANET_ON or MODEL.FASTER_RCNN to True"
+    )

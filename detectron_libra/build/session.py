@@ -52,7 +52,7 @@ def start(cfg: Config) -> torch.device:
 def seed(number: int) -> None:
     """Start every generator of random numbers anew."""
     random.seed(number)
-    np.random.seed(number % 2**32)
+    np.random.seed(number % 2**32)  # noqa: NPY002  for libraries that use the global generator
     torch.manual_seed(number)
 
 

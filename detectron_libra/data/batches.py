@@ -53,11 +53,21 @@ def prepare(record: Record, sample: Sample, how: Preparation) -> Prepared:
     Raises:
         InputError: the file is unreadable, or of another size than the record says.
     """
+    _, height, width = transforms.resized(record.height, record.width, side=sample.side, max_size=how.max_size)
+    draft_size = (height, width) if how.draft else None
+    image = read_image(record.file, draft_size=draft_size, size=(record.height, record.width))
+    return arrange(image, record, sample, how)
+
+
+def arrange(image: Tensor, record: Record, sample: Sample, how: Preparation) -> Prepared:
+    """Flip and resize an image that was read, and its boxes with it.
+
+    Args:
+        image: (3, H, W) uint8 RGB; may be smaller than the record says where it was decoded at a fraction.
+    """
     scale, height, width = transforms.resized(
         record.height, record.width, side=sample.side, max_size=how.max_size
     )
-    draft_size = (height, width) if how.draft else None
-    image = read_image(record.file, draft_size=draft_size, size=(record.height, record.width))
     flips = {"flip_x": sample.flip_x, "flip_y": sample.flip_y}
     image = transforms.flip_image(image, **flips)
     steps = (scale * record.height / image.shape[1], scale * record.width / image.shape[2])

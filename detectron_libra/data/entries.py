@@ -213,7 +213,7 @@ def _no_match(entry: dict, images: Images, faults: Faults) -> None:
 
 def _size(entry: dict, ident: int | str, file: str, faults: Faults) -> tuple[int, int]:
     """(height, width) in pixels; (1, 1) after a fault."""
-    stated = (entry.get("height"), entry.get("width"))
+    stated: tuple[Any, Any] = (entry.get("height"), entry.get("width"))
     if None in stated and not file:
         return 1, 1
     if None in stated:

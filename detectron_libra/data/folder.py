@@ -35,14 +35,19 @@ def list_images(place: str, extension: str = "") -> list[str]:
     return files
 
 
+def without_boxes(image_id: int | str, file: str, height: int, width: int) -> Record:
+    """An image about which nothing else is known."""
+    nothing = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool)
+    return Record(image_id, file, height, width, *nothing)
+
+
 def as_dataset(files: list[str], class_names: tuple[str, ...]) -> Dataset:
     """Image files as a data set without boxes; the id of an image is its path.
 
     Raises:
         InputError: a file is no image.
     """
-    nothing = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool)
-    records = [Record(file, file, *read_size(file), *nothing) for file in files]
+    records = [without_boxes(file, file, *read_size(file)) for file in files]
     folder = os.path.dirname(files[0]) if files else ""
     ids = tuple(range(1, len(class_names) + 1))
     return Dataset("images", folder, "", records, class_names, ids, annotated=False)

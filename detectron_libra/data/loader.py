@@ -38,18 +38,34 @@ class Loader:
             InputError: an image cannot be used; the text names it.
             RunError: a worker process died or hangs.
         """
-        try:
-            for item in self._loader:
-                if isinstance(item, LibraError):
-                    raise item
-                yield item
-        except RuntimeError as e:
-            if "DataLoader" not in str(e):
-                raise
-            first = str(e).splitlines()[0]
-            raise RunError(
-                f"a data worker stopped ({first}); out of memory or /dev/shm? lower DATA_LOADER.NUM_THREADS"
-            ) from e
+        batches = iter(self._loader)
+        while True:
+            try:
+                item = next(batches)
+            except StopIteration:
+                return
+            except (RuntimeError, EOFError, OSError) as e:
+                if self._loader.num_workers == 0 or _is_bug(e):
+                    raise
+                text = (str(e) or type(e).__name__).splitlines()[0]
+                remedy = "out of memory or /dev/shm? lower DATA_LOADER.NUM_THREADS"
+                raise RunError(f"a data worker stopped ({text}); {remedy}") from e
+            if isinstance(item, LibraError):
+                raise item
+            yield item
+
+
+def _is_bug(error: BaseException) -> bool:
+    """Whether an error came out of our code, and not from a worker that died, hangs, or has no memory.
+
+    A batch of a worker that died after sending it fails where it is received, with what the socket says.
+    """
+    text = str(error)
+    if "shared memory" in text:
+        return False
+    if "in DataLoader worker process" in text:
+        return True
+    return isinstance(error, RuntimeError) and "DataLoader" not in text
 
 
 def build_train_loader(

@@ -155,7 +155,8 @@ def _write(folder: str, parameters: dict[str, Any]) -> None:
     classes = parameters["classes"]
     shares = float(parameters["imbalance"]) ** -np.arange(len(classes), dtype=np.float64)
     height, width = parameters["size"]
-    listed, annotations = [], []
+    listed: list[dict] = []
+    annotations: list[dict] = []
     os.mkdir(os.path.join(folder, "images"))
     for k in range(parameters["images"]):
         key = (parameters["seed"], zlib.crc32(parameters["split"].encode()), k)

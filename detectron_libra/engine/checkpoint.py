@@ -127,7 +127,7 @@ def prune(folder: Path | str, *, newest: int, keep: int) -> None:
     mine = sorted(i for i in found if i <= newest)
     abandoned = sorted(i for i in found if i > newest)
     for iteration in abandoned:
-        log.warning("%s is of an earlier run and is removed", found[iteration])
+        log.warning("%s is not of this run and is removed", found[iteration])
     for iteration in abandoned + (mine[:-keep] if keep > 0 else []):
         found[iteration].unlink(missing_ok=True)
 

@@ -30,7 +30,8 @@ def write_error(path: Path | str, content: Mapping[str, Any], cause: Exception) 
         room = f"{shutil.disk_usage(Path(path).parent).free} bytes free"
     except OSError:
         room = "free space unknown"
-    reason = getattr(cause, "strerror", None) or str(cause).strip().splitlines()[0]
+    # The writers of PyTorch and safetensors do not hand on the number of the system's error.
+    reason = getattr(cause, "strerror", None) or f"disk full or quota? {str(cause).strip().splitlines()[0]}"
     return RunError(
         f"{path}: cannot be written, {needed} bytes with {room} ({reason}); "
         "files written before are intact: make room and resume"

@@ -24,10 +24,13 @@ def atomic_write(path: Path | str, content: bytes | Callable[[Path], object]) ->
     path = Path(path)
     temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         if callable(content):
             content(temporary)
         else:
             temporary.write_bytes(content)
+        temporary.chmod(mode)  # a writer may have put a file of its own, private one in the place
         _flush_to_disk(temporary, os.O_RDWR)
         os.replace(temporary, path)
     except BaseException:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No number that is not finite reaches the weights, and the run stops with all that is needed to find out why."""
+"""Nothing that is not finite reaches the weights; the run stops, and says what is needed to find out why."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Step:
 class Guard:
     """Looks at the loss and the gradient of every step before the optimizer sees them.
 
-    On a CPU a bad step raises at once. On another device asking would make the host wait: there the optimizer is
-    told to leave the weights alone (``found_inf``, as for loss scaling), and the error comes one step later.
+    On a CPU a bad step raises at once. On a GPU asking would make the host wait: there the optimizer is told
+    to leave the weights alone (``found_inf``, as for loss scaling), and the error comes one step later.
 
     Args:
         optimizer: of the run.
@@ -101,8 +101,8 @@ def _error(step: Step) -> RunError:
     parts = ", ".join(f"{name} {value.item():.6g}" for name, value in step.losses.items())
     return RunError(
         f"loss or gradient is not finite at iteration {step.iteration} (lr {step.lr:.6g}): {parts}, "
-        f"gradient norm {step.grad_norm.item():.6g}; lower SOLVER.BASE_LR, lengthen SOLVER.WARM_UP_ITERS or set "
-        f"TRAIN.CLIP_GRAD_NORM, and look at the images: {_files(step.batch)}"
+        f"gradient norm {step.grad_norm.item():.6g}; lower SOLVER.BASE_LR, lengthen "
+        f"SOLVER.WARM_UP_ITERS or set TRAIN.CLIP_GRAD_NORM, and look at the images: {_files(step.batch)}"
     )
 
 

@@ -74,8 +74,8 @@ def build_optimizer(
 def set_lr(optimizer: Optimizer, lr: float, *, scale_momentum: bool = True, threshold: float = 1.1) -> None:
     """Sets the learning rate of the next step, and keeps the momentum that Detectron would have.
 
-    Detectron subtracts V = momentum * V + lr * gradient from the weights, and multiplies V by new/old where the
-    rate jumps by more than ``threshold``. PyTorch keeps V / lr, which is as if V were rescaled at every change:
+    Detectron subtracts V = momentum * V + lr * gradient from the weights, and multiplies V by new/old where
+    the rate jumps by more than ``threshold``. PyTorch keeps V / lr, as if V were rescaled at every change:
     where Detectron does not, the buffer is multiplied by old/new.
 
     Args:

@@ -13,6 +13,7 @@ from torch import nn
 from tqdm import tqdm
 
 from detectron_libra.engine.guard import memory_errors_named
+from detectron_libra.engine.signals import StopFlag
 from detectron_libra.structures import Batch, Detections
 
 
@@ -30,22 +31,25 @@ def detect(
     device: torch.device | str = "cpu",
     precision: str = "fp32",
     progress: bool = True,
+    stop: StopFlag | None = None,
 ) -> Detected:
     """Detects the objects in every image of a loader.
 
     Args:
-        model: on ``device``; in eval mode ``model(batch)`` gives the Detections of each image. Is left in the mode
-            that it came in.
+        model: on ``device``; in eval mode ``model(batch)`` gives the Detections of each image. Is left in the
+            mode that it came in.
         loader: batches without targets; with ``len`` for the progress bar, or without.
         device: to compute on.
         precision: ``fp32``, or ``bf16`` for autocast around the model.
         progress: show a bar where stderr is a terminal.
+        stop: once it is set, SystemExit is raised.
 
     Returns:
         Detected.
 
     Raises:
         RunError: out of memory.
+        SystemExit: 130 or 143 after ``stop``.
     """
     device, was_training = torch.device(device), model.training
     hidden = not (progress and sys.stderr is not None and sys.stderr.isatty())
@@ -56,6 +60,8 @@ def detect(
     try:
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             for batch in bar:
+                if stop:
+                    raise SystemExit(stop.exit_code)
                 with memory_errors_named(batch):
                     results = model(batch.to(device))
                 for meta, detections in zip(batch.metas, results, strict=True):

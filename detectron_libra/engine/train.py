@@ -56,9 +56,9 @@ def train(
     A resumed run does the same as one that was never interrupted, on a CPU bit for bit.
 
     Args:
-        model: on ``device``; in train mode ``model(batch)`` gives (raw losses, metrics), dicts of 0-d tensors.
-        loader: yields one Batch per iteration, from the first one to be done.
-        optimizer: from optim.build_optimizer; restored by checkpoint.restore where the run is resumed.
+        model: on ``device``; in train mode it maps a Batch to (raw losses, metrics), dicts of 0-d tensors.
+        loader: one Batch per iteration, from the first one to be done.
+        optimizer: from optim.build_optimizer; restored by checkpoint.restore in a resumed run.
         schedule: learning rate of each iteration.
         loss_weights: factor of each raw loss in the total.
         max_iter: iterations of the whole run.
@@ -70,7 +70,8 @@ def train(
         snapshot_period: iterations between checkpoints; the last iteration always gives one.
         checkpoints_kept: newest ones that stay; 0: all.
         log_period: iterations between lines of metrics.jsonl.
-        eval_period: iterations between calls of ``evaluate``; 0: none. The last iteration gives none.
+        eval_period: iterations between calls of ``evaluate``, each after a checkpoint; 0: none. Not after the
+            last iteration.
         evaluate: given the iteration, returns what goes into metrics.jsonl; may put the model into eval mode.
         on_checkpoint: given the path and the iteration of each checkpoint.
         stop: once it is set, the step is finished, a checkpoint written, and SystemExit raised.
@@ -126,16 +127,14 @@ def train(
             metrics.step(iteration, lr, values, images=len(batch.images), seconds=seconds, waited=waited)
 
             done, last = iteration + 1, iteration + 1 == max_iter
-            if stop or last or done % snapshot_period == 0:
+            to_evaluate = evaluate and eval_period and done % eval_period == 0 and not last
+            if stop or last or to_evaluate or done % snapshot_period == 0:
                 guard.flush()
                 path = saver.checkpoint(iteration)
                 if stop and not last:
-                    log.warning(
-                        "stopped after iteration %d; %s holds the run, resume goes on", iteration, path
-                    )
+                    log.warning("stopped after iteration %d; resume goes on from %s", iteration, path)
                     raise SystemExit(stop.exit_code)
-            if evaluate and eval_period and done % eval_period == 0 and not last:
-                guard.flush()
+            if to_evaluate:
                 with rng.preserved():
                     metrics.note(iteration, {"eval": evaluate(iteration)})
                 model.train()

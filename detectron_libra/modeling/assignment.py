@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Positive, negative or ignored: the general rule of IoU thresholds, for boxes of any kind."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,7 +10,8 @@ from detectron_libra.ops.match_boxes import match_boxes, max_overlap_with
 from detectron_libra.structures import Targets
 
 
-class Assignment(NamedTuple):
+@dataclass(frozen=True)
+class Assignment:
     """Result of ``assign``.
 
     Attributes:

@@ -7,7 +7,7 @@ a ground truth better. Images have padded ground truth, rows of which are valid 
 ``geometry``. An image without ground truth is all background.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,7 +19,8 @@ from detectron_libra.structures import Targets
 RULES = ("detectron", "continuous")
 
 
-class AnchorMatch(NamedTuple):
+@dataclass(frozen=True)
+class AnchorMatch:
     """What a one-stage detector's anchors learn.
 
     Attributes:
@@ -35,7 +36,8 @@ class AnchorMatch(NamedTuple):
     foreground: Tensor
 
 
-class RPNMatch(NamedTuple):
+@dataclass(frozen=True)
+class RPNMatch:
     """What the proposal network's anchors may learn; one may be in both sets under the rule "detectron".
 
     Attributes:
@@ -50,7 +52,8 @@ class RPNMatch(NamedTuple):
     iou: Tensor
 
 
-class ProposalMatch(NamedTuple):
+@dataclass(frozen=True)
+class ProposalMatch:
     """Overlap of proposals with ground truth.
 
     Attributes:
@@ -125,14 +128,14 @@ def match_anchors_retinanet(
         )
         labels = torch.where(found.state == 1, gather_classes(targets, found.index), found.state)
         return AnchorMatch(labels, found.index, found.iou, (labels > 0).sum().clamp(min=1).float())
-    iou, index, best_for = match_boxes(anchors, targets.boxes, targets.valid, extent=extent)
-    matched = reaches(iou, positive) | (best_for >= 0)
-    foreground = (matched.sum() + iou.shape[0]).float()
-    background = iou < negative
-    labels = torch.where(matched & ~background, gather_classes(targets, index), -1)
+    best = match_boxes(anchors, targets.boxes, targets.valid, extent=extent)
+    matched = reaches(best.iou, positive) | (best.best_for >= 0)
+    foreground = (matched.sum() + len(matched)).float()
+    background = best.iou < negative
+    labels = torch.where(matched & ~background, gather_classes(targets, best.index), -1)
     crowded = inside_crowd(anchors, targets, crowd_threshold, extent)
     background = background if crowded is None else background & ~crowded
-    return AnchorMatch(torch.where(background, 0, labels), index, iou, foreground)
+    return AnchorMatch(torch.where(background, 0, labels), best.index, best.iou, foreground)
 
 
 @torch.no_grad()
@@ -168,7 +171,7 @@ def label_anchors_rpn(
     check_rule(rule)
     candidates = inside_image(anchors, sizes, straddle)
     if rule == "continuous":
-        state, index, iou = assign(
+        found = assign(
             anchors,
             targets,
             positive=positive,
@@ -178,8 +181,8 @@ def label_anchors_rpn(
             candidates=candidates,
             extent=extent,
         )
-        return RPNMatch(state == 1, state == 0, index, iou)
-    iou, index, best_for = match_boxes(
+        return RPNMatch(found.state == 1, found.state == 0, found.index, found.iou)
+    best = match_boxes(
         anchors,
         targets.boxes,
         targets.valid,
@@ -187,10 +190,11 @@ def label_anchors_rpn(
         min_best_iou=min_positive,
         candidates=candidates,
     )
-    background = iou < negative
+    background = best.iou < negative
     for unfit in (inside_crowd(anchors, targets, crowd_threshold, extent), invert(candidates)):
         background = background if unfit is None else background & ~unfit
-    return RPNMatch(reaches(iou, positive) | (best_for >= 0), background, index, iou)
+    foreground = reaches(best.iou, positive) | (best.best_for >= 0)
+    return RPNMatch(foreground, background, best.index, best.iou)
 
 
 @torch.no_grad()

@@ -2,7 +2,6 @@
 """Which boxes of a batch are learned from: fixed sizes, keys drawn on the device, the host reads nothing."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -50,7 +49,8 @@ class RoISampling:
     instance: InstanceSampling | None = None
 
 
-class Sampled(NamedTuple):
+@dataclass(frozen=True)
+class Sampled:
     """Chosen proposals, positives first, then negatives, then padding.
 
     Attributes:

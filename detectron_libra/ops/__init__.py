@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operators, a folder each: the public function, its kernels' registration, and the plain-PyTorch definition."""
+"""The operators, a folder each: public function, registration of the kernels, plain-PyTorch definition."""

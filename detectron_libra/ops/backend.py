@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which implementation an operator uses: the compiled kernels or its plain-PyTorch reference.
 
-`auto` takes the kernels wherever they are built and know the tensor's device, `compiled` refuses to run without
-them, `reference` never uses them.
+`auto` takes the kernels wherever they are built and know the tensor's device, `compiled` refuses to run
+without them, `reference` never uses them.
 """
 
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -17,12 +18,12 @@ _HOW_TO_BUILD = "`make build` compiles the kernels"
 
 
 def _load() -> str | None:
-    """Loads the kernel library, which registers torch.ops.detectron_libra. Returns why it cannot, None when it did."""
+    """Loads the kernel library, which registers torch.ops.detectron_libra. Returns why not, None when it did."""
     library = Path(__file__).resolve().parent.parent / "_C.abi3.so"
     if not library.exists():
         return "not built"
     try:
-        from detectron_libra import _C  # noqa: F401
+        import_module("detectron_libra._C")
     except ImportError as error:
         return f"{library.name} does not load ({str(error).splitlines()[0]})"
     return None
@@ -73,7 +74,9 @@ def use_compiled(tensor: Tensor) -> bool:
     """
     has_kernel = tensor.device.type in _DEVICES
     if _backend == "compiled" and not has_kernel:
-        raise UsageError(f"OPS.BACKEND: compiled, but there are no kernels for {tensor.device.type}; {_HOW_TO_BUILD}")
+        raise UsageError(
+            f"OPS.BACKEND: compiled, but there are no kernels for {tensor.device.type}; {_HOW_TO_BUILD}"
+        )
     return has_kernel and _backend != "reference"
 
 

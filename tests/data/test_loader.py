@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches: padding, boxes in the right place, the same from any number of workers, errors that keep their text."""
+"""Batches: padding, boxes in place, the same with any number of workers, errors that keep their text."""
 
 import os
 import signal

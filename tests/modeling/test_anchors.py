@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Anchors: Detectron's exact numbers, mmdetection's generator, the order that the channels of heads rely on."""
+"""Anchors: Detectron's exact numbers, mmdetection's generator, and the order that heads rely on."""
 
 import pytest
 import torch

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The checks that every operator gets. A test file names its cases; what must hold for all of them stands here."""
+"""The checks that every operator gets: a test file names its cases, what must hold for all stands here."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ needs_kernels = pytest.mark.skipif(not backend.is_built(), reason="kernels are n
 
 @pytest.fixture(params=["cpu", "cuda"])
 def device(request) -> str:
-    """Each device in turn; without a GPU the second is skipped, or fails where REQUIRE_CUDA=1 says there is one."""
+    """Each device in turn; without a GPU the second is skipped, or fails where REQUIRE_CUDA=1."""
     if request.param == "cuda" and not torch.cuda.is_available():
         if REQUIRE_CUDA:
             pytest.fail("REQUIRE_CUDA=1, and torch sees no GPU")
@@ -25,12 +25,14 @@ def device(request) -> str:
     return request.param
 
 
-@pytest.fixture
-def reference_backend():
-    """Runs the test on the plain-PyTorch definitions."""
+@pytest.fixture(params=["compiled", "reference"])
+def each_backend(request) -> Iterator[str]:
+    """The kernels and the definition in turn: what a test says of one binds the other."""
+    if request.param == "compiled" and not backend.is_built():
+        pytest.skip("kernels are not built; run `make build`")
     before = backend.get_backend()
-    backend.set_backend("reference")
-    yield
+    backend.set_backend(request.param)
+    yield request.param
     backend.set_backend(before)
 
 
@@ -45,7 +47,7 @@ def with_backend(name: str, run: Callable):
 
 
 def value_and_gradients(run: Callable, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """run(*inputs) (a tensor or a tuple of them) and the gradients of a fixed, uneven combination of its elements."""
+    """run(*inputs), a tensor or a tuple of them, and the gradients of a fixed, uneven combination."""
     leaves = [t.detach().clone().requires_grad_(t.is_floating_point()) for t in inputs]
     out = run(*leaves)
     outputs = list(out) if isinstance(out, (tuple, list)) else [out]
@@ -55,7 +57,7 @@ def value_and_gradients(run: Callable, inputs: Sequence[Tensor]) -> list[Tensor]
 
 
 def uneven(like: Tensor) -> Tensor:
-    """Weights between 1 and 2, of like's shape, different from element to element: a transposed gradient shows."""
+    """Weights between 1 and 2, different from element to element: a transposed gradient shows."""
     steps = torch.arange(like.numel(), dtype=torch.float64, device=like.device)
     return (1 + (steps * 0.618034) % 1).reshape(like.shape)
 
@@ -115,4 +117,8 @@ def layouts(t: Tensor) -> dict[str, Tensor]:
     """The same (N, C, H, W) numbers in the memory orders that a kernel must read."""
     holes = t.new_zeros(t.shape[0], t.shape[1], t.shape[2], 2 * t.shape[3])[..., ::2]
     holes.copy_(t)
-    return {"contiguous": t, "channels_last": t.contiguous(memory_format=torch.channels_last), "strided": holes}
+    return {
+        "contiguous": t,
+        "channels_last": t.contiguous(memory_format=torch.channels_last),
+        "strided": holes,
+    }

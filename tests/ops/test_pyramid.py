@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two resizes of the balanced feature pyramid: reference numbers, kernels against reference, formats, types."""
+"""Resizes of the balanced feature pyramid: reference numbers, kernels against reference, formats, types."""
 
 import math
 
@@ -12,6 +12,7 @@ from torch.library import opcheck
 from detectron_libra.ops import backend
 from detectron_libra.ops.pyramid import integrate, integrate_reference, strengthen, strengthen_reference
 from tests import golden
+from tests.ops.harness import device, with_backend  # noqa: F401
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
 IRREGULAR = [(7, 5), (9, 3), (4, 6), (1, 1), (3, 2)]
@@ -31,18 +32,22 @@ def implementation(request):
 
 
 def make_levels(
-    sizes=ODD, *, channels=3, images=2, dtype=torch.float32, memory_format=torch.contiguous_format, ties=False
+    sizes=ODD,
+    *,
+    channels=3,
+    dtype=torch.float32,
+    memory_format=torch.contiguous_format,
+    device="cpu",
+    ties=False,
 ):
+    """Two images; `ties` draws small integers, so that pooling windows hold several maxima."""
     g = torch.Generator().manual_seed(len(sizes) * 100 + sizes[0][0])
-    draw = (
-        (lambda s: torch.randint(-2, 3, s, generator=g).double())
-        if ties
-        else (lambda s: torch.randn(s, generator=g, dtype=torch.float64))
-    )
-    return [
-        draw((images, channels, h, w)).to(dtype).contiguous(memory_format=memory_format).requires_grad_()
-        for h, w in sizes
-    ]
+    levels = []
+    for h, w in sizes:
+        x = torch.randn(2, channels, h, w, generator=g, dtype=torch.float64)
+        x = (x * 2).round() if ties else x
+        levels.append(x.to(device, dtype).contiguous(memory_format=memory_format).requires_grad_())
+    return levels
 
 
 def run(levels, refine, *, weights=None):
@@ -51,7 +56,7 @@ def run(levels, refine, *, weights=None):
     outs = strengthen(levels, middle, refine)
     if weights is None:
         g = torch.Generator().manual_seed(5)
-        weights = [torch.randn(o.shape, generator=g, dtype=torch.float64).to(o.dtype) for o in outs]
+        weights = [torch.empty_like(o).copy_(torch.randn(o.shape, generator=g)) for o in outs]
     total = sum((o * w).sum() for o, w in zip(outs, weights, strict=True))
     return middle, outs, torch.autograd.grad(total, levels)
 
@@ -76,26 +81,24 @@ def test_equals_mmdetection(implementation, name, refine, memory_format):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("memory_format", FORMATS)
 @pytest.mark.parametrize("sizes", [ODD, IRREGULAR, [(3, 3)], [(2, 9), (40, 40)], [(41, 37), (1, 2)]])
-def test_kernel_equals_reference(sizes, memory_format, dtype):
-    """Any number of levels, any refine index, sizes that grow or shrink; the last has windows of over 256 cells."""
+def test_kernel_equals_reference(sizes, memory_format, dtype, device):
+    """Any number of levels and refine index, sizes that grow or shrink, windows of over 256 cells."""
     exact = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: 3e-2, torch.float16: 4e-3}[dtype]
     for refine in range(len(sizes)):
-        levels = make_levels(sizes, dtype=dtype, memory_format=memory_format, ties=True)
-        got = run(levels, refine)
-        backend.set_backend("reference")
-        want = run(levels, refine)
-        backend.set_backend("auto")
+        levels = make_levels(sizes, dtype=dtype, memory_format=memory_format, device=device, ties=True)
+        got = with_backend("compiled", lambda: run(levels, refine))  # noqa: B023
+        want = with_backend("reference", lambda: run(levels, refine))  # noqa: B023
         for a, b in zip((got[0], *got[1], *got[2]), (want[0], *want[1], *want[2]), strict=True):
             assert a.dtype == dtype
             torch.testing.assert_close(a, b, rtol=exact, atol=20 * exact)
 
 
 @compiled_only
-def test_both_formats_stay_what_they_are():
+def test_both_formats_stay_what_they_are(device):
     """The output has the format of the input, forward and backward, and the same numbers."""
     results = []
     for memory_format in FORMATS:
-        levels = make_levels(memory_format=memory_format)
+        levels = make_levels(memory_format=memory_format, device=device)
         middle, outs, grads = run(levels, 2)
         assert all(t.is_contiguous(memory_format=memory_format) for t in (middle, *outs, *grads))
         results.append((middle, *outs, *grads))
@@ -131,7 +134,7 @@ def test_nan_and_infinity_reach_their_window(implementation):
 
 @pytest.mark.parametrize("refine", [0, 1, 2])
 def test_gradcheck(implementation, refine):
-    levels = make_levels([(5, 4), (3, 3), (2, 1)], channels=2, images=1, dtype=torch.float64)
+    levels = make_levels([(5, 4), (3, 3), (2, 1)], channels=2, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda *x: integrate(x, refine), levels)
     refined = torch.randn_like(levels[refine], requires_grad=True)
     assert torch.autograd.gradcheck(lambda r, *x: strengthen(x, r, refine), (refined, *levels))

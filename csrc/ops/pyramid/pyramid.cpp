@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Contract of the pyramid operators; detectron_libra/ops/pyramid/__init__.py says what the arguments mean.
-// `argmax` holds, for each max-pooled level, the position of the maximum inside its window in row-major order:
-// uint8 where a window has at most 256 cells, int32 otherwise.
+// `argmax` holds, for each max-pooled level, the position of the maximum inside its window in row-major
+// order: uint8 where a window has at most 256 cells, int32 otherwise.
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY_FRAGMENT(detectron_libra, m) {

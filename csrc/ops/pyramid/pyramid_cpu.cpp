@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// CPU kernels of the balanced feature pyramid: each row of an output is owned by one thread, so that results do not
-// depend on the number of threads and no gradient needs an atomic addition.
+// CPU kernels of the balanced feature pyramid: each row of an output is owned by one thread, so that results
+// do not depend on the number of threads and no gradient needs an atomic addition.
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
@@ -43,7 +43,8 @@ void integrate(const Integration& job, int64_t refine) {
     for (int64_t i = 0; i < count; ++i) {
       const T* from = job.levels[i].const_data_ptr<T>();
       if (i < refine)
-        add_maximum<T, kPlanar>(s, from, views[i], tables[i], positions_of(job.argmax[i]), to.at(o, y, 0), o, y);
+        add_maximum<T, kPlanar>(s, from, views[i], tables[i], positions_of(job.argmax[i]), to.at(o, y, 0), o,
+                                y);
       else
         add_cells<T, kPlanar>(s, from, views[i], tables[i], o, y);
     }
@@ -119,28 +120,29 @@ void strengthen_backward(const StrengtheningGrad& job, int64_t refine) {
 std::tuple<Tensor, TensorList> integrate_cpu(TensorList levels, int64_t refine) {
   const Integration job = prepare_integrate(levels, refine);
   dispatch_layout(job.out.scalar_type(), job.channels_last, "pyramid_integrate",
-                    [&]<typename T, bool kPlanar>() { integrate<T, kPlanar>(job, refine); });
+                  [&]<typename T, bool kPlanar>() { integrate<T, kPlanar>(job, refine); });
   return {job.out, job.argmax};
 }
 
-TensorList integrate_backward_cpu(const Tensor& grad, TensorList argmax, std::vector<int64_t> sizes, int64_t refine) {
+TensorList integrate_backward_cpu(const Tensor& grad, TensorList argmax, std::vector<int64_t> sizes,
+                                  int64_t refine) {
   const IntegrationGrad job = prepare_integrate_backward(grad, argmax, sizes, refine);
   dispatch_layout(grad.scalar_type(), job.channels_last, "pyramid_integrate_backward",
-                    [&]<typename T, bool kPlanar>() { integrate_backward<T, kPlanar>(job, refine); });
+                  [&]<typename T, bool kPlanar>() { integrate_backward<T, kPlanar>(job, refine); });
   return job.grads;
 }
 
 std::tuple<TensorList, TensorList> strengthen_cpu(TensorList levels, const Tensor& refined, int64_t refine) {
   const Strengthening job = prepare_strengthen(levels, refined, refine);
   dispatch_layout(refined.scalar_type(), job.channels_last, "pyramid_strengthen",
-                    [&]<typename T, bool kPlanar>() { strengthen<T, kPlanar>(job, refine); });
+                  [&]<typename T, bool kPlanar>() { strengthen<T, kPlanar>(job, refine); });
   return {job.out, job.argmax};
 }
 
 Tensor strengthen_backward_cpu(TensorList grads, TensorList argmax, int64_t refine) {
   const StrengtheningGrad job = prepare_strengthen_backward(grads, argmax, refine);
   dispatch_layout(job.grad_refined.scalar_type(), job.channels_last, "pyramid_strengthen_backward",
-                    [&]<typename T, bool kPlanar>() { strengthen_backward<T, kPlanar>(job, refine); });
+                  [&]<typename T, bool kPlanar>() { strengthen_backward<T, kPlanar>(job, refine); });
   return job.grad_refined;
 }
 }  // namespace

@@ -47,13 +47,15 @@ __device__ __forceinline__ accumulate_t<T> copies_at(const Level<T>& grad, const
   const Range ys = copies(p.y, to.height, grad.view.height), xs = copies(p.x, to.width, grad.view.width);
   accumulate_t<T> sum(0);
   for (int64_t y = ys.begin; y < ys.end; ++y)
-    for (int64_t x = xs.begin; x < xs.end; ++x) sum += accumulate_t<T>(grad.data[grad.view.at(p.o, y, x) + p.c]);
+    for (int64_t x = xs.begin; x < xs.end; ++x)
+      sum += accumulate_t<T>(grad.data[grad.view.at(p.o, y, x) + p.c]);
   return sum;
 }
 
 // Maximum of p's window; the first one wins, NaN wins over all. Its position goes to from.positions[i].
 template <typename T>
-__device__ __forceinline__ accumulate_t<T> maximum_at(const Level<T>& from, const View& to, const Cell& p, int64_t i) {
+__device__ __forceinline__ accumulate_t<T> maximum_at(const Level<T>& from, const View& to, const Cell& p,
+                                                      int64_t i) {
   using A = accumulate_t<T>;
   const Range ys = window(p.y, from.view.height, to.height), xs = window(p.x, from.view.width, to.width);
   A best = -A(INFINITY);
@@ -73,7 +75,8 @@ __device__ __forceinline__ accumulate_t<T> maximum_at(const Level<T>& from, cons
 
 // Gradient of the maximum for input cell p of a level shaped `to`: asks the windows that contain it.
 template <typename T>
-__device__ __forceinline__ accumulate_t<T> maximum_grad_at(const Level<T>& grad, const View& to, const Cell& p) {
+__device__ __forceinline__ accumulate_t<T> maximum_grad_at(const Level<T>& grad, const View& to,
+                                                           const Cell& p) {
   const View& pooled = grad.view;
   const Range ys = window(p.y, pooled.height, to.height), xs = window(p.x, pooled.width, to.width);
   accumulate_t<T> sum(0);
@@ -149,12 +152,14 @@ struct StrengthenGrad {
 
 template <typename T>
 Level<T> level_of(const Tensor& t, bool channels_last, const Tensor* argmax = nullptr) {
-  return {t.const_data_ptr<T>(), argmax ? positions_of(*argmax) : Positions{nullptr, false}, view_of(t, channels_last)};
+  return {t.const_data_ptr<T>(), argmax ? positions_of(*argmax) : Positions{nullptr, false},
+          view_of(t, channels_last)};
 }
 
 // argmax belongs to the levels from `first` on.
 template <typename T>
-Levels<T> levels_of(const TensorList& tensors, const TensorList& argmax, int64_t first, int64_t refine, bool last) {
+Levels<T> levels_of(const TensorList& tensors, const TensorList& argmax, int64_t first, int64_t refine,
+                    bool last) {
   Levels<T> out{};
   out.count = int(tensors.size());
   out.refine = int(refine);
@@ -172,39 +177,45 @@ void check_count(size_t levels) {
 std::tuple<Tensor, TensorList> integrate_cuda(TensorList levels, int64_t refine) {
   check_count(levels.size());
   const Integration job = prepare_integrate(levels, refine);
-  dispatch_layout(job.out.scalar_type(), job.channels_last, "pyramid_integrate", [&]<typename T, bool kPlanar>() {
-    for_each(job.out, job.out.numel(),
-             Integrate<T>{levels_of<T>(job.levels, job.argmax, 0, refine, !kPlanar), view_of(job.out, !kPlanar),
-                          job.out.template mutable_data_ptr<T>()});
-  });
+  dispatch_layout(
+      job.out.scalar_type(), job.channels_last, "pyramid_integrate", [&]<typename T, bool kPlanar>() {
+        for_each(job.out, job.out.numel(),
+                 Integrate<T>{levels_of<T>(job.levels, job.argmax, 0, refine, !kPlanar),
+                              view_of(job.out, !kPlanar), job.out.template mutable_data_ptr<T>()});
+      });
   return {job.out, job.argmax};
 }
 
-TensorList integrate_backward_cuda(const Tensor& grad, TensorList argmax, std::vector<int64_t> sizes, int64_t refine) {
+TensorList integrate_backward_cuda(const Tensor& grad, TensorList argmax, std::vector<int64_t> sizes,
+                                   int64_t refine) {
   const IntegrationGrad job = prepare_integrate_backward(grad, argmax, sizes, refine);
-  dispatch_layout(grad.scalar_type(), job.channels_last, "pyramid_integrate_backward", [&]<typename T, bool kPlanar>() {
-    for (int64_t i = 0; i < int64_t(job.grads.size()); ++i) {
-      const bool pooled = i < refine;
-      for_each(job.grad, job.grads[i].numel(),
-               IntegrateGrad<T>{level_of<T>(job.grad, !kPlanar, pooled ? &job.argmax[i] : nullptr),
-                                view_of(job.grads[i], !kPlanar), pooled, accumulate_t<T>(job.grads.size()),
-                                job.grads[i].template mutable_data_ptr<T>()});
-    }
-  });
+  dispatch_layout(
+      grad.scalar_type(), job.channels_last, "pyramid_integrate_backward", [&]<typename T, bool kPlanar>() {
+        for (int64_t i = 0; i < int64_t(job.grads.size()); ++i) {
+          const bool pooled = i < refine;
+          for_each(
+              job.grad, job.grads[i].numel(),
+              IntegrateGrad<T>{level_of<T>(job.grad, !kPlanar, pooled ? &job.argmax[i] : nullptr),
+                               view_of(job.grads[i], !kPlanar), pooled, accumulate_t<T>(job.grads.size()),
+                               job.grads[i].template mutable_data_ptr<T>()});
+        }
+      });
   return job.grads;
 }
 
 std::tuple<TensorList, TensorList> strengthen_cuda(TensorList levels, const Tensor& refined, int64_t refine) {
   const Strengthening job = prepare_strengthen(levels, refined, refine);
-  dispatch_layout(refined.scalar_type(), job.channels_last, "pyramid_strengthen", [&]<typename T, bool kPlanar>() {
-    for (int64_t i = 0; i < int64_t(job.levels.size()); ++i) {
-      const bool pool = i > refine;
-      for_each(job.refined, job.out[i].numel(),
-               Strengthen<T>{level_of<T>(job.refined, !kPlanar, pool ? &job.argmax[i - refine - 1] : nullptr),
-                             view_of(job.out[i], !kPlanar), pool, job.levels[i].template const_data_ptr<T>(),
-                             job.out[i].template mutable_data_ptr<T>()});
-    }
-  });
+  dispatch_layout(
+      refined.scalar_type(), job.channels_last, "pyramid_strengthen", [&]<typename T, bool kPlanar>() {
+        for (int64_t i = 0; i < int64_t(job.levels.size()); ++i) {
+          const bool pool = i > refine;
+          for_each(
+              job.refined, job.out[i].numel(),
+              Strengthen<T>{level_of<T>(job.refined, !kPlanar, pool ? &job.argmax[i - refine - 1] : nullptr),
+                            view_of(job.out[i], !kPlanar), pool, job.levels[i].template const_data_ptr<T>(),
+                            job.out[i].template mutable_data_ptr<T>()});
+        }
+      });
   return {job.out, job.argmax};
 }
 
@@ -212,11 +223,12 @@ Tensor strengthen_backward_cuda(TensorList grads, TensorList argmax, int64_t ref
   check_count(grads.size());
   const StrengtheningGrad job = prepare_strengthen_backward(grads, argmax, refine);
   const Tensor& out = job.grad_refined;
-  dispatch_layout(out.scalar_type(), job.channels_last, "pyramid_strengthen_backward", [&]<typename T, bool kPlanar>() {
-    for_each(out, out.numel(),
-             StrengthenGrad<T>{levels_of<T>(job.grads, job.argmax, refine + 1, refine, !kPlanar),
-                               view_of(out, !kPlanar), out.template mutable_data_ptr<T>()});
-  });
+  dispatch_layout(
+      out.scalar_type(), job.channels_last, "pyramid_strengthen_backward", [&]<typename T, bool kPlanar>() {
+        for_each(out, out.numel(),
+                 StrengthenGrad<T>{levels_of<T>(job.grads, job.argmax, refine + 1, refine, !kPlanar),
+                                   view_of(out, !kPlanar), out.template mutable_data_ptr<T>()});
+      });
   return job.grad_refined;
 }
 }  // namespace

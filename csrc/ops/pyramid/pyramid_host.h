@@ -30,16 +30,16 @@ inline Positions positions_of(const torch::stable::Tensor& argmax) {
 }
 
 // Room for the positions of the maxima when `from` is pooled to the size of `to`.
-inline torch::stable::Tensor empty_positions(const torch::stable::Tensor& from, const torch::stable::Tensor& to,
-                                             bool channels_last) {
-  const int64_t cells =
-      largest_window(from.size(2), to.size(2)) * largest_window(from.size(3), to.size(3));
+inline torch::stable::Tensor empty_positions(const torch::stable::Tensor& from,
+                                             const torch::stable::Tensor& to, bool channels_last) {
+  const int64_t cells = largest_window(from.size(2), to.size(2)) * largest_window(from.size(3), to.size(3));
   const auto dtype = cells <= 256 ? torch::headeronly::ScalarType::Byte : torch::headeronly::ScalarType::Int;
   return empty_in_format(to, sizes_of(to), dtype, channels_last);
 }
 
 inline void check_refine(int64_t refine, int64_t levels) {
-  STD_TORCH_CHECK(refine >= 0 && refine < levels, "refine must be an index into the ", levels, " levels, got ", refine);
+  STD_TORCH_CHECK(refine >= 0 && refine < levels, "refine must be an index into the ", levels,
+                  " levels, got ", refine);
 }
 
 struct Integration {
@@ -75,8 +75,8 @@ inline IntegrationGrad prepare_integrate_backward(const torch::stable::Tensor& g
   const bool last = any_channels_last({grad}) || any_channels_last(argmax);
   IntegrationGrad job{last, in_format(grad, last), in_format(argmax, last), {}};
   for (size_t i = 0; i + 1 < sizes.size(); i += 2)
-    job.grads.push_back(
-        empty_in_format(grad, {grad.size(0), grad.size(1), sizes[i], sizes[i + 1]}, grad.scalar_type(), last));
+    job.grads.push_back(empty_in_format(grad, {grad.size(0), grad.size(1), sizes[i], sizes[i + 1]},
+                                        grad.scalar_type(), last));
   return job;
 }
 
@@ -92,7 +92,8 @@ inline Strengthening prepare_strengthen(const TensorList& levels, const torch::s
                                         int64_t refine) {
   check_pyramid(levels, "levels");
   check_refine(refine, int64_t(levels.size()));
-  STD_TORCH_CHECK(refined.sizes().equals(levels[refine].sizes()), "refined must have the shape of levels[refine]");
+  STD_TORCH_CHECK(refined.sizes().equals(levels[refine].sizes()),
+                  "refined must have the shape of levels[refine]");
   check_pyramid({levels[0], refined}, "levels and refined");
   TensorList all = levels;
   all.push_back(refined);
@@ -116,7 +117,8 @@ inline StrengtheningGrad prepare_strengthen_backward(const TensorList& grads, co
                                                      int64_t refine) {
   check_pyramid(grads, "grads");
   check_refine(refine, int64_t(grads.size()));
-  STD_TORCH_CHECK(argmax.size() + refine + 1 == grads.size(), "argmax must hold one tensor per level after refine");
+  STD_TORCH_CHECK(argmax.size() + refine + 1 == grads.size(),
+                  "argmax must hold one tensor per level after refine");
   const bool last = any_channels_last(grads) || any_channels_last(argmax);
   return {last, in_format(grads, last), in_format(argmax, last),
           empty_in_format(grads[refine], sizes_of(grads[refine]), grads[refine].scalar_type(), last)};

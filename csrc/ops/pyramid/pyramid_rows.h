@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// CPU: one output row of a resize, added to a row of sums. The innermost loop runs over channels in channels_last
-// (kPlanar false) and has one turn in contiguous memory (kPlanar true).
+// CPU: one output row of a resize, added to a row of sums. The innermost loop runs over channels in
+// channels_last (kPlanar false) and has one turn in contiguous memory (kPlanar true).
 #include <limits>
 #include <vector>
 
@@ -60,10 +60,11 @@ void add_cells(Scratch<T>& s, const T* from, const View& view, const Resize& tab
   }
 }
 
-// Adds the maximum of each output's window, and notes where it lies. The first maximum wins; NaN wins over all.
+// Adds the maximum of each output's window, and notes where it lies. The first maximum wins; NaN wins over
+// all.
 template <typename T, bool kPlanar>
-void add_maximum(Scratch<T>& s, const T* from, const View& view, const Resize& table, const Positions& positions,
-                 int64_t first, int64_t o, int64_t y) {
+void add_maximum(Scratch<T>& s, const T* from, const View& view, const Resize& table,
+                 const Positions& positions, int64_t first, int64_t o, int64_t y) {
   using A = accumulate_t<T>;
   const int64_t inner = kPlanar ? 1 : view.inner;
   A* best = s.best.data();
@@ -93,10 +94,11 @@ void add_maximum(Scratch<T>& s, const T* from, const View& view, const Resize& t
 }
 
 // Gradient of the maximum, gathered: each input cell of row y asks the windows that contain it.
-// `grad` lies on the pooled level, `readers` are the windows around each input cell, `windows` the cells of a window.
+// `grad` lies on the pooled level, `readers` are the windows around each input cell, `windows` the cells of a
+// window.
 template <typename T, bool kPlanar>
-void add_maximum_grad(Scratch<T>& s, const T* grad, const View& view, const Resize& readers, const Resize& windows,
-                      const Positions& positions, int64_t o, int64_t y) {
+void add_maximum_grad(Scratch<T>& s, const T* grad, const View& view, const Resize& readers,
+                      const Resize& windows, const Positions& positions, int64_t o, int64_t y) {
   using A = accumulate_t<T>;
   const int64_t inner = kPlanar ? 1 : view.inner;
   for (size_t x = 0; x < readers.x.size(); ++x) {
@@ -104,9 +106,11 @@ void add_maximum_grad(Scratch<T>& s, const T* grad, const View& view, const Resi
     for (int64_t ky = readers.y[y].begin; ky < readers.y[y].end; ++ky) {
       for (int64_t kx = readers.x[x].begin; kx < readers.x[x].end; ++kx) {
         const Range across = windows.x[kx];
-        const int32_t mine = int32_t((y - windows.y[ky].begin) * (across.end - across.begin) + x - across.begin);
+        const int32_t mine =
+            int32_t((y - windows.y[ky].begin) * (across.end - across.begin) + x - across.begin);
         const int64_t cell = view.at(o, ky, kx);
-        for (int64_t c = 0; c < inner; ++c) sum[c] += positions.get(cell + c) == mine ? A(grad[cell + c]) : A(0);
+        for (int64_t c = 0; c < inner; ++c)
+          sum[c] += positions.get(cell + c) == mine ? A(grad[cell + c]) : A(0);
       }
     }
   }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Where RoIAlign samples: the level of a box, the grid inside it, and the cells and weights of one sample on one axis.
-// Mask R-CNN (arXiv:1703.06870, section 3) and FPN (arXiv:1612.03144, eq. 1). All coordinates in float32.
+// Where RoIAlign samples: the level of a box, the grid inside it, and the cells and weights of one sample on
+// one axis. Mask R-CNN (arXiv:1703.06870, section 3) and FPN (arXiv:1612.03144, eq. 1). All coordinates in
+// float32.
 #include <cmath>
 #include <cstdint>
 
@@ -23,7 +24,8 @@ constexpr float kMaxGrid = 128;
 // Index into `levels` levels: the size of the box decides, and a size that is no number gives the finest one.
 LIBRA_HD int roi_level(const float* box, const RoiAlignOptions& o, int levels) {
   const float w = fmaxf(box[2] - box[0] + o.extent, 0.0f), h = fmaxf(box[3] - box[1] + o.extent, 0.0f);
-  const float above = floorf(float(o.canonical_level) + log2f(sqrtf(w * h) / o.canonical_scale + 1e-6f)) - o.min_level;
+  const float above =
+      floorf(float(o.canonical_level) + log2f(sqrtf(w * h) / o.canonical_scale + 1e-6f)) - o.min_level;
   if (!(above > 0)) return 0;
   return above < float(levels - 1) ? int(above) : levels - 1;
 }
@@ -87,7 +89,8 @@ LIBRA_HD float roi_weight(const RoiAxis& axis, int b, int64_t cell, int64_t leng
 }
 
 // Whether samples of the axis can read cells of [begin, end); may say yes by a margin.
-LIBRA_HD bool roi_touches(const RoiAxis& axis, const RoiAlignOptions& o, int64_t begin, int64_t end, int64_t length) {
+LIBRA_HD bool roi_touches(const RoiAxis& axis, const RoiAlignOptions& o, int64_t begin, int64_t end,
+                          int64_t length) {
   const float stop = axis.start + axis.bin * float(o.output_size), last = float(length - 1);
   const float low = fminf(fmaxf(fminf(axis.start, stop) - 2.0f, 0.0f), last);
   const float high = fminf(fmaxf(fmaxf(axis.start, stop) + 2.0f, 0.0f), last);

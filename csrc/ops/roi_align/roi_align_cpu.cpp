@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// CPU kernels of roi_align. Forward: a thread owns boxes. Backward: a thread owns channels of an image, and adds its
-// boxes in order, so that the result does not depend on the number of threads.
+// CPU kernels of roi_align. Forward: a thread owns boxes. Backward: a thread owns channels of an image, and
+// adds its boxes in order, so that the result does not depend on the number of threads.
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
@@ -33,7 +33,8 @@ struct Grid {
 
 // Calls use(offset of the cell, weight) for the cells that bin (by, bx) reads.
 template <typename Use>
-void for_each_cell(const Grid& grid, const Roi& roi, int64_t by, int64_t bx, const View& level, const Use& use) {
+void for_each_cell(const Grid& grid, const Roi& roi, int64_t by, int64_t bx, const View& level,
+                   const Use& use) {
   for (int64_t iy = by * roi.y.grid; iy < (by + 1) * roi.y.grid; ++iy) {
     const Sample& y = grid.y[iy];
     if (y.low < 0) continue;
@@ -66,7 +67,8 @@ void roi_align(const RoiPooling& job) {
         std::fill_n(out + to.at(r * planes, 0, 0), channels * side * side, T(0));
         continue;
       }
-      const Roi roi = roi_of(job.rois.box(r), job.rois.options, job.rois.scales.data(), int(job.levels.size()));
+      const Roi roi =
+          roi_of(job.rois.box(r), job.rois.options, job.rois.scales.data(), int(job.levels.size()));
       const View level = view_of(job.levels[roi.level], !kPlanar);
       const T* features = job.levels[roi.level].const_data_ptr<T>();
       if (roi.empty())
@@ -123,7 +125,8 @@ void roi_align_backward(RoiPoolingGrad& job, int64_t images) {
       const int64_t n = task / blocks, first = task % blocks * kChannelBlock;
       for (int64_t r = 0; r < job.rois.size(); ++r) {
         if (image_of[r] != n) continue;
-        const Roi roi = roi_of(job.rois.box(r), job.rois.options, job.rois.scales.data(), int(job.grads.size()));
+        const Roi roi =
+            roi_of(job.rois.box(r), job.rois.options, job.rois.scales.data(), int(job.grads.size()));
         if (roi.empty()) continue;
         grid.fill(roi, job.rois.options.output_size, view_of(job.grads[roi.level], !kPlanar));
         scatter<T, kPlanar>(job, roi, grid, r, n, first, std::min(first + kChannelBlock, channels));
@@ -132,27 +135,30 @@ void roi_align_backward(RoiPoolingGrad& job, int64_t images) {
   });
 }
 
-Tensor roi_align_cpu(TensorList levels, const Tensor& boxes, const Tensor& image_index, std::vector<int64_t> strides,
-                     int64_t output_size, int64_t sampling_ratio, bool aligned, double canonical_scale,
-                     int64_t canonical_level, int64_t min_level, double extent) {
-  const RoiAlignOptions options{int(output_size),       int(sampling_ratio), aligned,      float(canonical_scale),
-                                int(canonical_level), int(min_level),      float(extent)};
+Tensor roi_align_cpu(TensorList levels, const Tensor& boxes, const Tensor& image_index,
+                     std::vector<int64_t> strides, int64_t output_size, int64_t sampling_ratio, bool aligned,
+                     double canonical_scale, int64_t canonical_level, int64_t min_level, double extent) {
+  const RoiAlignOptions options{int(output_size),       int(sampling_ratio),  aligned,
+                                float(canonical_scale), int(canonical_level), int(min_level),
+                                float(extent)};
   const RoiPooling job = prepare_roi_align(levels, boxes, image_index, strides, options);
   dispatch_layout(job.out.scalar_type(), job.channels_last, "roi_align",
                   [&]<typename T, bool kPlanar>() { roi_align<T, kPlanar>(job); });
   return job.out;
 }
 
-TensorList roi_align_backward_cpu(const Tensor& grad, const Tensor& boxes, const Tensor& image_index, int64_t images,
-                                  std::vector<int64_t> sizes, bool channels_last, std::vector<int64_t> strides,
-                                  int64_t output_size, int64_t sampling_ratio, bool aligned, double canonical_scale,
-                                  int64_t canonical_level, int64_t min_level, double extent) {
+TensorList roi_align_backward_cpu(const Tensor& grad, const Tensor& boxes, const Tensor& image_index,
+                                  int64_t images, std::vector<int64_t> sizes, bool channels_last,
+                                  std::vector<int64_t> strides, int64_t output_size, int64_t sampling_ratio,
+                                  bool aligned, double canonical_scale, int64_t canonical_level,
+                                  int64_t min_level, double extent) {
   using torch::headeronly::ScalarType;
-  const RoiAlignOptions options{int(output_size),       int(sampling_ratio), aligned,      float(canonical_scale),
-                                int(canonical_level), int(min_level),      float(extent)};
+  const RoiAlignOptions options{int(output_size),       int(sampling_ratio),  aligned,
+                                float(canonical_scale), int(canonical_level), int(min_level),
+                                float(extent)};
   const ScalarType dtype = grad.scalar_type(), sums = dtype == ScalarType::Double ? dtype : ScalarType::Float;
-  RoiPoolingGrad job =
-      prepare_roi_align_backward(grad, boxes, image_index, images, sizes, channels_last, strides, options, sums);
+  RoiPoolingGrad job = prepare_roi_align_backward(grad, boxes, image_index, images, sizes, channels_last,
+                                                  strides, options, sums);
   dispatch_layout(dtype, channels_last, "roi_align_backward",
                   [&]<typename T, bool kPlanar>() { roi_align_backward<T, kPlanar>(job, images); });
   if (dtype != sums)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// CUDA kernels of roi_align. Forward: a thread per output number. Backward: a block owns a tile of cells, finds the
-// boxes that reach it and adds them in order; a thread owns one channel of the tile. No atomics.
+// CUDA kernels of roi_align. Forward: a thread per output number. Backward: a block owns a tile of cells,
+// finds the boxes that reach it and adds them in order; a thread owns one channel of the tile. No atomics.
 #include <torch/csrc/stable/library.h>
 
 #include "common/launch.cuh"
@@ -27,8 +27,14 @@ struct Boxes {
 Boxes boxes_of(const RoiBoxes& rois, int64_t images, int64_t channels) {
   const size_t levels = rois.scales.size();
   STD_TORCH_CHECK(levels <= size_t(kMaxLevels), "at most ", kMaxLevels, " levels on CUDA, got ", levels);
-  Boxes out{rois.boxes.const_data_ptr<float>(), rois.image_index.const_data_ptr<int64_t>(), rois.size(), images,
-            channels, rois.options, {}, int(levels)};
+  Boxes out{rois.boxes.const_data_ptr<float>(),
+            rois.image_index.const_data_ptr<int64_t>(),
+            rois.size(),
+            images,
+            channels,
+            rois.options,
+            {},
+            int(levels)};
   for (size_t i = 0; i < levels; ++i) out.scales[i] = rois.scales[i];
   return out;
 }
@@ -86,8 +92,8 @@ struct Backward {
 // Adds one box to the tile. weights: (kTileHeight + kTileWidth, side), first those of rows.
 template <typename T, bool kPlanar>
 __device__ __forceinline__ void add_box(accumulate_t<T> (&sum)[kTileHeight][kTileWidth], const T* grad,
-                                        const float* weights, int side, int64_t channels, int64_t r, int64_t c,
-                                        int count) {
+                                        const float* weights, int side, int64_t channels, int64_t r,
+                                        int64_t c, int count) {
   using A = accumulate_t<T>;
   const float* across = weights + kTileHeight * side;
   for (int by = 0; by < side; ++by) {
@@ -123,7 +129,8 @@ __global__ void __launch_bounds__(kTileThreads, 3) backward_kernel(Backward<T> j
   while (l + 1 < boxes.levels && int64_t(blockIdx.x) >= job.level[l + 1].first_block) ++l;
   const TiledLevel<T>& level = job.level[l];
   const int64_t tile = blockIdx.x - level.first_block, n = tile / (level.tiles_y * level.tiles_x);
-  const int64_t y0 = tile / level.tiles_x % level.tiles_y * kTileHeight, x0 = tile % level.tiles_x * kTileWidth;
+  const int64_t y0 = tile / level.tiles_x % level.tiles_y * kTileHeight,
+                x0 = tile % level.tiles_x * kTileWidth;
   const int64_t c = int64_t(blockIdx.y) * kTileThreads + threadIdx.x, height = level.view.height,
                 width = level.view.width;
   accumulate_t<T> sum[kTileHeight][kTileWidth] = {};
@@ -188,18 +195,22 @@ void launch_backward(const RoiPoolingGrad& job, int64_t images) {
   torch::stable::accelerator::DeviceGuard guard(job.grad.get_device_index());
   const dim3 grid(unsigned(blocks), unsigned((channels + kTileThreads - 1) / kTileThreads));
   const size_t shared = sizeof(float) * (kTileHeight + kTileWidth) * job.rois.options.output_size;
-  backward_kernel<T, kPlanar><<<grid, kTileThreads, shared, current_stream(job.grad.get_device_index())>>>(args);
+  backward_kernel<T, kPlanar>
+      <<<grid, kTileThreads, shared, current_stream(job.grad.get_device_index())>>>(args);
   STD_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
-Tensor roi_align_cuda(TensorList levels, const Tensor& boxes, const Tensor& image_index, std::vector<int64_t> strides,
-                      int64_t output_size, int64_t sampling_ratio, bool aligned, double canonical_scale,
-                      int64_t canonical_level, int64_t min_level, double extent) {
-  const RoiAlignOptions options{int(output_size),       int(sampling_ratio), aligned,      float(canonical_scale),
-                                int(canonical_level), int(min_level),      float(extent)};
+Tensor roi_align_cuda(TensorList levels, const Tensor& boxes, const Tensor& image_index,
+                      std::vector<int64_t> strides, int64_t output_size, int64_t sampling_ratio, bool aligned,
+                      double canonical_scale, int64_t canonical_level, int64_t min_level, double extent) {
+  const RoiAlignOptions options{int(output_size),       int(sampling_ratio),  aligned,
+                                float(canonical_scale), int(canonical_level), int(min_level),
+                                float(extent)};
   const RoiPooling job = prepare_roi_align(levels, boxes, image_index, strides, options);
   dispatch_layout(job.out.scalar_type(), job.channels_last, "roi_align", [&]<typename T, bool kPlanar>() {
-    Forward<T, kPlanar> f{boxes_of(job.rois, levels[0].size(0), levels[0].size(1)), {}, {},
+    Forward<T, kPlanar> f{boxes_of(job.rois, levels[0].size(0), levels[0].size(1)),
+                          {},
+                          {},
                           job.out.template mutable_data_ptr<T>()};
     for (size_t i = 0; i < job.levels.size(); ++i) {
       f.data[i] = job.levels[i].template const_data_ptr<T>();
@@ -210,14 +221,16 @@ Tensor roi_align_cuda(TensorList levels, const Tensor& boxes, const Tensor& imag
   return job.out;
 }
 
-TensorList roi_align_backward_cuda(const Tensor& grad, const Tensor& boxes, const Tensor& image_index, int64_t images,
-                                   std::vector<int64_t> sizes, bool channels_last, std::vector<int64_t> strides,
-                                   int64_t output_size, int64_t sampling_ratio, bool aligned, double canonical_scale,
-                                   int64_t canonical_level, int64_t min_level, double extent) {
-  const RoiAlignOptions options{int(output_size),       int(sampling_ratio), aligned,      float(canonical_scale),
-                                int(canonical_level), int(min_level),      float(extent)};
-  const RoiPoolingGrad job = prepare_roi_align_backward(grad, boxes, image_index, images, sizes, channels_last, strides,
-                                                        options, grad.scalar_type());
+TensorList roi_align_backward_cuda(const Tensor& grad, const Tensor& boxes, const Tensor& image_index,
+                                   int64_t images, std::vector<int64_t> sizes, bool channels_last,
+                                   std::vector<int64_t> strides, int64_t output_size, int64_t sampling_ratio,
+                                   bool aligned, double canonical_scale, int64_t canonical_level,
+                                   int64_t min_level, double extent) {
+  const RoiAlignOptions options{int(output_size),       int(sampling_ratio),  aligned,
+                                float(canonical_scale), int(canonical_level), int(min_level),
+                                float(extent)};
+  const RoiPoolingGrad job = prepare_roi_align_backward(grad, boxes, image_index, images, sizes,
+                                                        channels_last, strides, options, grad.scalar_type());
   dispatch_layout(grad.scalar_type(), channels_last, "roi_align_backward",
                   [&]<typename T, bool kPlanar>() { launch_backward<T, kPlanar>(job, images); });
   return job.grads;

@@ -18,8 +18,8 @@ struct RoiBoxes {
 };
 
 inline RoiBoxes prepare_boxes(const torch::stable::Tensor& boxes, const torch::stable::Tensor& image_index,
-                              const torch::stable::Tensor& features, const std::vector<int64_t>& strides, size_t levels,
-                              const RoiAlignOptions& options) {
+                              const torch::stable::Tensor& features, const std::vector<int64_t>& strides,
+                              size_t levels, const RoiAlignOptions& options) {
   using torch::headeronly::ScalarType;
   check_dim(boxes, "boxes", 2);
   check_size(boxes, "boxes", 1, 4);
@@ -48,14 +48,15 @@ struct RoiPooling {
 };
 
 inline RoiPooling prepare_roi_align(const TensorList& levels, const torch::stable::Tensor& boxes,
-                                    const torch::stable::Tensor& image_index, const std::vector<int64_t>& strides,
-                                    const RoiAlignOptions& options) {
+                                    const torch::stable::Tensor& image_index,
+                                    const std::vector<int64_t>& strides, const RoiAlignOptions& options) {
   check_pyramid(levels, "levels");
   const bool last = any_channels_last(levels);
   const int64_t side = options.output_size;
   RoiBoxes rois = prepare_boxes(boxes, image_index, levels[0], strides, levels.size(), options);
   return {last, in_format(levels, last), rois,
-          empty_in_format(levels[0], {rois.size(), levels[0].size(1), side, side}, levels[0].scalar_type(), last)};
+          empty_in_format(levels[0], {rois.size(), levels[0].size(1), side, side}, levels[0].scalar_type(),
+                          last)};
 }
 
 struct RoiPoolingGrad {
@@ -65,15 +66,19 @@ struct RoiPoolingGrad {
   TensorList grads;  // one per level, not yet written
 };
 
-inline RoiPoolingGrad prepare_roi_align_backward(const torch::stable::Tensor& grad, const torch::stable::Tensor& boxes,
+inline RoiPoolingGrad prepare_roi_align_backward(const torch::stable::Tensor& grad,
+                                                 const torch::stable::Tensor& boxes,
                                                  const torch::stable::Tensor& image_index, int64_t images,
                                                  const std::vector<int64_t>& sizes, bool channels_last,
-                                                 const std::vector<int64_t>& strides, const RoiAlignOptions& options,
+                                                 const std::vector<int64_t>& strides,
+                                                 const RoiAlignOptions& options,
                                                  torch::headeronly::ScalarType dtype) {
   check_dim(grad, "grad", 4);
   const size_t levels = sizes.size() / 2;
-  RoiPoolingGrad job{channels_last, in_format(grad, channels_last),
-                     prepare_boxes(boxes, image_index, grad, strides, levels, options), {}};
+  RoiPoolingGrad job{channels_last,
+                     in_format(grad, channels_last),
+                     prepare_boxes(boxes, image_index, grad, strides, levels, options),
+                     {}};
   check_size(grad, "grad", 0, job.rois.size());
   check_size(grad, "grad", 2, options.output_size);
   check_size(grad, "grad", 3, options.output_size);

@@ -27,23 +27,27 @@ def balanced_l1(
 ) -> Tensor:
     """Balanced L1: logarithmic slope up to a residual of beta, slope gamma beyond.
 
-    pred, target: floating, any one shape, encoded boxes (no unit). weight: the same shape, multiplies each element.
-    alpha > 0: share of the small residuals. gamma > 0: the largest slope. beta >= 0: residual where it is reached.
-    form: "paper" integrates the paper's slope for any beta; "released" is the published code's formula, which agrees
-    only at beta = 1. reduction: "none", "mean" or "sum". normalizer: number or 0-d tensor that "mean" divides the sum
-    by instead of the number of elements; "none" ignores it.
+    pred, target: floating, any one shape, encoded boxes (no unit). weight: the same shape, multiplies each
+    element. alpha > 0: share of the small residuals. gamma > 0: the largest slope. beta >= 0: residual where
+    it is reached.
+    form: "paper" integrates the paper's slope for any beta; "released" is the published code's formula, which
+    agrees only at beta = 1. reduction: "none", "mean" or "sum". normalizer: number or 0-d tensor that "mean"
+    divides the sum by instead of the number of elements; "none" ignores it.
 
-    Returns: the loss, of pred's shape and dtype for "none"; otherwise 0-d, float64 for float64 input and float32 for
-    any other. The sum is added in a fixed order: equal bits from run to run and for any number of threads. No elements
-    give 0 for "sum" and for "mean". The gradient is gamma * sign for infinite residuals, 0 at exactly 0, NaN for NaN.
-    Raises: ValueError for an unknown form or reduction, for a normalizer with "sum", and for parameters out of range;
-    RuntimeError for shapes or devices that do not match.
+    Returns: the loss, of pred's shape and dtype for "none"; otherwise 0-d, float64 for float64 input and
+    float32 for any other. The sum is added in a fixed order: equal bits from run to run and for any number of
+    threads. No elements give 0 for "sum" and for "mean". The gradient is gamma * sign for infinite residuals,
+    0 at exactly 0, NaN for NaN.
+    Raises: ValueError for an unknown form or reduction, for a normalizer with "sum", and for parameters out
+    of range; RuntimeError for shapes or devices that do not match.
     Source: arXiv:1904.02701 section 3.3.
     """
     if form not in ("paper", "released"):
         raise ValueError(f"form is {form!r}: paper or released")
     if not (alpha > 0 and gamma > 0 and beta >= 0):
-        raise ValueError(f"alpha={alpha}, gamma={gamma}, beta={beta}: alpha and gamma must be > 0 and beta >= 0")
+        raise ValueError(
+            f"alpha={alpha}, gamma={gamma}, beta={beta}: alpha and gamma must be > 0 and beta >= 0"
+        )
     return _loss(pred, target, weight, form, (alpha, gamma, beta), reduction, normalizer)
 
 
@@ -70,6 +74,7 @@ def _loss(pred, target, weight, form, numbers, reduction, normalizer):
         raise ValueError(f"reduction is {reduction!r}: none, mean or sum")
     if reduction == "sum" and normalizer is not None:
         raise ValueError("normalizer with reduction 'sum': use 'mean', which divides the sum by it")
+    _check(pred, target=target, weight=weight)
     pred, target, weight = _one_dtype(pred, target, weight)
     if reduction == "none":
         return _values(pred, target, weight, form, numbers)
@@ -77,6 +82,20 @@ def _loss(pred, target, weight, form, numbers, reduction, normalizer):
     if reduction == "sum":
         return total
     return total / (max(pred.numel(), 1) if normalizer is None else normalizer)
+
+
+def _check(pred, **others):
+    for name, other in others.items():
+        if other is None:
+            continue
+        if other.shape != pred.shape:
+            raise RuntimeError(
+                f"pred and {name} must have the same shape, not {tuple(pred.shape)} and {tuple(other.shape)}"
+            )
+        if other.device != pred.device:
+            raise RuntimeError(
+                f"pred and {name} must be on the same device, not {pred.device} and {other.device}"
+            )
 
 
 def _one_dtype(pred, target, weight):
@@ -101,9 +120,6 @@ def _sum(pred, target, weight, form, numbers):
 
 
 def _reference(pred, target, weight, form, numbers):
-    for name, other in (("target", target), ("weight", weight)):
-        if other is not None and other.shape != pred.shape:
-            raise RuntimeError(f"pred and {name} must have the same shape")
     alpha, gamma, beta = numbers
     with torch.autocast(pred.device.type, enabled=False):
         return balanced_l1_reference(pred, target, weight, form=form, alpha=alpha, gamma=gamma, beta=beta)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiled kernels of balanced_l1 as torch sees them: shapes, gradients, autocast. Imported only where built."""
+"""The kernels of balanced_l1 as torch sees them: shapes, gradients, autocast. Imported only where built."""
 
 import torch
 from torch import Tensor
@@ -50,7 +50,7 @@ def _gradients(ctx, grad):
     grad = grad.to(pred.dtype)
     needs_pred, needs_target, needs_weight = ctx.needs_input_grad[:3]
     grad_pred = _backward(grad, pred, target, weight, *ctx.numbers) if needs_pred or needs_target else None
-    grad_target = -grad_pred if needs_target else None
+    grad_target = -grad_pred if grad_pred is not None and needs_target else None
     grad_weight = grad * values(pred, target, None, *ctx.numbers) if needs_weight else None
     return grad_pred if needs_pred else None, grad_target, grad_weight, None, None, None, None
 

@@ -22,13 +22,14 @@ def nms(
 ) -> Tensor:
     """Which boxes stay when each drops the lower-scored ones of its group that overlap it too much.
 
-    boxes: (K, 4) floating, x1 y1 x2 y2 in px; half types are read as float32. scores: (K,) floating; of equal scores
-    the lower index goes first; a NaN goes last. groups: (K,) int64; boxes of different groups never meet: the class,
-    or image * C + class for a batch. threshold: IoU. extent: px added to x2 - x1 for a width (Geometry.extent).
+    boxes: (K, 4) floating, x1 y1 x2 y2 in px; half types are read as float32. scores: (K,) floating; of equal
+    scores the lower index goes first; a NaN goes last. groups: (K,) int64; boxes of different groups never
+    meet: the class, or image * C + class for a batch. threshold: IoU. extent: px added to x2 - x1 for a width
+    (Geometry.extent).
     inclusive: an IoU equal to the threshold drops too (Geometry.nms_inclusive).
 
-    Returns: keep mask (K,) bool, of fixed size: nothing waits for the device. A box with a NaN coordinate neither
-    drops another nor is dropped.
+    Returns: keep mask (K,) bool, of fixed size: nothing waits for the device. A box with a NaN coordinate
+    neither drops another nor is dropped.
     Raises: RuntimeError for shapes, dtypes or devices that do not match, naming the argument.
     """
     _check(boxes, scores, groups)

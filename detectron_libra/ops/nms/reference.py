@@ -8,10 +8,10 @@ from torch import Tensor
 def nms_in_order_reference(
     boxes: Tensor, groups: Tensor, order: Tensor, threshold: float, extent: float, inclusive: bool
 ) -> Tensor:
-    """Keep mask (K,) bool of boxes (K, 4), visited in the order given; O(K) memory, one pass of torch per kept box.
+    """Keep mask (K,) bool of boxes (K, 4), visited in the order given; O(K) memory, a pass per kept box.
 
     groups: (K,) int64. order: (K,) int64, a permutation in which every group's boxes come by falling score.
-    A box is dropped when its IoU with a kept box of its group is above the threshold (or equal, when inclusive).
+    A box is dropped when its IoU with a kept box of its group is above the threshold (or equal: inclusive).
     """
     x1, y1, x2, y2 = boxes[order].unbind(1)
     group = groups[order]

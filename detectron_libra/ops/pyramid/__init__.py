@@ -24,8 +24,9 @@ def integrate(levels: Sequence[Tensor], refine: int) -> Tensor:
         refine: index into ``levels`` of the level whose size the result has.
 
     Returns:
-        (N, C, H_refine, W_refine), dtype and memory format of the levels. Summed in float32 from the first level
-        to the last and divided by L. Gradients go to the first maximum of a pooling window in row-major order.
+        (N, C, H_refine, W_refine), dtype and memory format of the levels. Summed in float32 from the first
+        level to the last and divided by L. Gradients go to the first maximum of a pooling window in row-major
+        order.
 
     Raises:
         RuntimeError: levels differ in N, C, dtype or device, or ``refine`` is no index.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two resizes of the balanced feature pyramid in plain PyTorch: the definition that the kernels must match."""
+"""Resizes of the balanced feature pyramid in plain PyTorch: the definition that the kernels must match."""
 
 from collections.abc import Sequence
 

@@ -39,14 +39,14 @@ def roi_align(
         strides: pixels per cell of each level.
         output_size: S, bins per side.
         sampling_ratio: samples per bin and axis; 0 takes one per cell, at most 128.
-        aligned: shift boxes by half a cell (`Geometry.aligned_roi`); without it a box is at least one cell wide.
+        aligned: shift boxes by half a cell (`Geometry.aligned_roi`); without it a box has at least one cell.
         canonical_scale: size in pixels of a box that belongs on ``canonical_level``.
         min_level: the pyramid level of ``levels[0]`` (2 for P2).
         extent: pixels added to x2 - x1 to get a width when choosing the level (`Geometry.extent`).
 
     Returns:
-        (R, C, S, S), dtype and memory format of the levels, summed in float32. Samples more than one cell outside
-        a level count as 0; boxes that are not finite give zeros.
+        (R, C, S, S), dtype and memory format of the levels, summed in float32. Samples more than one cell
+        outside a level count as 0; boxes that are not finite give zeros.
 
     Raises:
         RuntimeError: shapes, dtypes or devices do not fit; the message names the argument.

@@ -76,7 +76,7 @@ def check_arguments(
 
 
 def _axis(low, high, scale, output_size, sampling_ratio, aligned, length):
-    """Samples of one axis: cells (2, R, S, g) int64, weights (2, R, S, g) float32, and samples per bin (R,)."""
+    """Samples of one axis: cells (2, R, S, g) int64, weights (2, R, S, g) float32, samples per bin (R,)."""
     shift = 0.5 if aligned else 0.0
     start = low * scale - shift
     size = high * scale - shift - start
@@ -91,6 +91,9 @@ def _axis(low, high, scale, output_size, sampling_ratio, aligned, length):
     at = start + bins * step + (sample + 0.5) * step / grid3
     last = (length - 1)[:, None, None].to(at.dtype)
     inside = (at >= -1.0) & (at <= last + 1) & (sample < grid3)
+    if sampling_ratio == 0:  # a box far larger than its level has few samples inside
+        used = inside.flatten(0, 1).any(dim=0)
+        at, inside = at[..., used], inside[..., used]
     at = torch.where(inside, at, 0.0).clamp(min=0)
     at = torch.minimum(at, last)
     first = at.floor()

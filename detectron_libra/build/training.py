@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A training run from its configuration: what `tools/train_net.py` does."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from detectron_libra.build import session
+from detectron_libra.build.data import count_classes, load_test_datasets, load_train_datasets, train_loader
+from detectron_libra.build.detector import build_detector, loss_weights
+from detectron_libra.build.solver import build_solver
+from detectron_libra.build.testing import detect_on, measure, precision_of, test_datasets
+from detectron_libra.config import Config, diff, dump, infer, parse_config, with_values
+from detectron_libra.data.coco import Dataset
+from detectron_libra.engine import checkpoint
+from detectron_libra.engine.files import atomic_write, ensure_writable
+from detectron_libra.engine.lock import locked
+from detectron_libra.engine.saving import FINAL
+from detectron_libra.engine.signals import StopFlag
+from detectron_libra.engine.train import train
+from detectron_libra.engine.weights_file import load_weights
+from detectron_libra.errors import UsageError
+from detectron_libra.logs import setup_logging
+from detectron_libra.weights.apply import apply_weights
+
+log = logging.getLogger(__name__)
+
+#: Keys, and beginnings of keys, that a resumed run may have otherwise: they do not change what is trained.
+FREE_KEYS = (
+    "SOLVER.MAX_ITER",
+    "OUTPUT_DIR",
+    "TEST.",
+    "DATASETS",
+    "DATA.",
+    "DATA_LOADER.",
+    "LOG.",
+    "ROOT_DIR",
+    "DOWNLOAD_CACHE",
+    "VIS",
+    "EXPECTED_RESULTS",
+    "TRAIN.SNAPSHOT_ITERS",
+    "TRAIN.CHECKPOINTS_KEPT",
+    "TRAIN.EVAL_PERIOD",
+    "TRAIN.AUTO_RESUME",
+    "TRAIN.WEIGHTS",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training run holds from its beginning to its end."""
+
+    cfg: Config
+    folder: Path
+    device: torch.device
+    train_sets: Sequence[Dataset]
+    test_sets: Sequence[Dataset]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of the training sets; class c is the one at c - 1."""
+        return self.train_sets[0].class_names
+
+
+def train_and_test(
+    cfg: Config, *, resume: str = "auto", force: bool = False, skip_test: bool = False
+) -> Path:
+    """Train as the configuration says, then test the final weights on TEST.DATASETS.
+
+    Args:
+        cfg: as loaded.
+        resume: "auto" goes on from a checkpoint where there is one, "must" refuses to start without, "never"
+            starts anew.
+        force: resume although keys have changed that what is trained depends on.
+        skip_test: end after the training.
+
+    Returns:
+        Path of the final weights.
+
+    Raises:
+        LibraError: with the exit code of its kind. SystemExit: 130 or 143 after an interrupt.
+    """
+    if not cfg.TRAIN.DATASETS:
+        raise UsageError("TRAIN.DATASETS: no data set is named; give at least one")
+    folder = ensure_writable(session.train_folder(cfg))
+    with locked(folder):
+        setup_logging(folder / "log.txt")
+        run = prepare(cfg, folder, skip_test)
+        weights = run_training(run, resume, force)
+        log.info("weights: %s", weights)
+        if not skip_test:
+            test_datasets(run.cfg, weights, run.test_sets, run.device)
+        return weights
+
+
+def prepare(cfg: Config, folder: Path, skip_test: bool) -> Run:
+    """Set up the process, read and check every data set before anything is trained."""
+    device = session.start(cfg)
+    train_sets = load_train_datasets(cfg)
+    names = train_sets[0].class_names
+    test_sets = [] if skip_test else load_test_datasets(cfg, names)
+    cfg = infer(with_values(cfg, {"MODEL.NUM_CLASSES": count_classes(cfg, names)}))
+    if cfg.NUM_GPUS > 1:
+        log.warning(
+            "NUM_GPUS is %d, but this run is one process: a step has %d images, not %d; "
+            "scale SOLVER.BASE_LR and the schedule, or set SOLVER.REFERENCE_BATCH %d",
+            cfg.NUM_GPUS,
+            cfg.TRAIN.IMS_PER_BATCH,
+            cfg.TRAIN.IMS_PER_BATCH * cfg.NUM_GPUS,
+            cfg.TRAIN.IMS_PER_BATCH * cfg.NUM_GPUS,
+        )
+    return Run(cfg, folder, device, train_sets, test_sets)
+
+
+def run_training(run: Run, resume: str, force: bool) -> Path:
+    """The final weights: trained now, or found where the run is complete."""
+    cfg, folder = run.cfg, run.folder
+    found = find_checkpoint(run, resume, force)
+    if found and found.next_iteration >= cfg.SOLVER.MAX_ITER and (folder / FINAL).exists():
+        log.warning(
+            "%s is there: this run is complete, nothing is trained. To go on, raise SOLVER.MAX_ITER above %d; "
+            "to start anew, use --no-resume or another OUTPUT_DIR",
+            folder / FINAL,
+            found.next_iteration,
+        )
+        return folder / FINAL
+    model = build_detector(cfg, cfg.MODEL.NUM_CLASSES)
+    if cfg.TRAIN.WEIGHTS and not found:
+        start_from(model, cfg.TRAIN.WEIGHTS)
+    layout = torch.channels_last if cfg.CHANNELS_LAST else torch.contiguous_format
+    model = model.to(run.device, memory_format=layout)  # type: ignore[call-overload]
+    optimizer, schedule = build_solver(cfg, model)
+    start = checkpoint.restore(found, model, optimizer, class_names=run.class_names) if found else 0
+    loader = train_loader(cfg, run.train_sets, start_iteration=start, pin_memory=run.device.type == "cuda")
+    atomic_write(folder / "config.yaml", dump(cfg).encode())
+    log.info("%s", describe(run, model, start))
+    begun = time.perf_counter()
+    with StopFlag() as stop:
+        weights = train(
+            model,
+            loader,
+            optimizer,
+            schedule,
+            loss_weights=loss_weights(cfg),
+            max_iter=cfg.SOLVER.MAX_ITER,
+            folder=folder,
+            device=run.device,
+            resume=found,
+            precision=cfg.TRAIN.PRECISION,
+            clip_grad_norm=cfg.TRAIN.CLIP_GRAD_NORM,
+            scale_momentum=cfg.SOLVER.SCALE_MOMENTUM,
+            scale_momentum_threshold=cfg.SOLVER.SCALE_MOMENTUM_THRESHOLD,
+            snapshot_period=max(1, cfg.TRAIN.SNAPSHOT_ITERS // max(1, cfg.NUM_GPUS)),
+            checkpoints_kept=cfg.TRAIN.CHECKPOINTS_KEPT,
+            log_period=cfg.LOG.PERIOD,
+            eval_period=cfg.TRAIN.EVAL_PERIOD,
+            evaluate=lambda iteration: evaluate(run, model, iteration),
+            stop=stop,
+            config_text=dump(cfg),
+            class_names=run.class_names,
+        )
+    seconds = time.perf_counter() - begun
+    images = (cfg.SOLVER.MAX_ITER - start) * cfg.TRAIN.IMS_PER_BATCH
+    log.info(
+        "trained %d iterations in %.1f minutes, %.1f images/s",
+        cfg.SOLVER.MAX_ITER - start,
+        seconds / 60,
+        images / seconds,
+    )
+    return weights
+
+
+def find_checkpoint(run: Run, resume: str, force: bool) -> checkpoint.Checkpoint | None:
+    """The checkpoint to go on from.
+
+    Raises:
+        UsageError: there must be one and is none, or the configuration has changed.
+    """
+    if resume == "never":
+        old = [*run.folder.glob("model_iter*.pt"), run.folder / FINAL]
+        for path in (p for p in old if p.exists()):
+            log.warning("%s is of an earlier run and is removed", path)
+            path.unlink()
+        return None
+    found = checkpoint.latest(run.folder)
+    if found is None:
+        if resume == "must":
+            raise UsageError(f"{run.folder}: no checkpoint to resume from; start without --resume")
+        return None
+    before = parse_config(found.state["config"], str(found.path))
+    changed = [line for line in diff(before, run.cfg) if not line.startswith(FREE_KEYS)]
+    if changed and not force:
+        raise UsageError(
+            f"{found.path}: the configuration has changed since: {'; '.join(changed)}; undo it, resume with --force, "
+            "or start anew with --no-resume"
+        )
+    for line in changed:
+        log.warning("resumed with a changed configuration: %s", line)
+    return found
+
+
+def start_from(model: nn.Module, path: str) -> None:
+    """Weights to begin with; layers that depend on the classes may be of another number of them.
+
+    Raises:
+        UsageError: a kind of file that is not read yet. InputError: the file does not fit.
+    """
+    if "://" in path or path.endswith(".pkl"):
+        raise UsageError(
+            f"TRAIN.WEIGHTS: {path}: Detectron's .pkl files and addresses are not read yet; give a .safetensors or .pt "
+            "file of ours, or '' to start from random weights"
+        )
+    state, _ = load_weights(path)
+    apply_weights(model, state, path, other_classes=True)
+    log.info("weights to begin with: %s", path)
+
+
+def evaluate(run: Run, model: nn.Module, iteration: int) -> dict[str, dict]:
+    """Box metrics of every test set at some point of the training."""
+    results: dict[str, dict] = {}
+    for dataset in run.test_sets:
+        if not dataset.annotated:
+            continue
+        found = detect_on(run.cfg, model, dataset, run.device)
+        results |= measure(run.cfg, dataset, found.detections)
+        log.info("iteration %d: %s AP %s", iteration, dataset.name, results[dataset.name]["box"]["AP"])
+    return {name: {"box": values["box"]} for name, values in results.items()}
+
+
+def describe(run: Run, model: nn.Module, start: int) -> str:
+    """One line about what is going to be trained."""
+    parameters = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    images = sum(len(d.records) for d in run.train_sets)
+    libra = run.cfg.LIBRA
+    parts = {
+        "balanced L1": libra.BALANCED_L1.ON,
+        "balanced pyramid": libra.PYRAMID.ON,
+        "IoU-balanced sampling": libra.IOU_SAMPLING.ON,
+        "instance-balanced sampling": libra.INSTANCE_SAMPLING.ON,
+    }
+    switched_on = ", ".join(name for name, on in parts.items() if on) or "none"
+    return (
+        f"{session.model_type(run.cfg)}, {parameters:,} parameters ({trained:,} trained), Libra parts: {switched_on}; "
+        f"{images} images, {len(run.class_names)} classes; iterations {start} to {run.cfg.SOLVER.MAX_ITER}, "
+        f"{run.cfg.TRAIN.IMS_PER_BATCH} images each, {precision_of(run.cfg, training=True)}"
+    )

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where log lines go: the screen, beside a progress bar, and a file."""
+
+import contextlib
+import logging
+import os
+import sys
+
+from tqdm import tqdm
+
+from detectron_libra.errors import UsageError
+
+LOG_FORMAT = "%(levelname)s %(filename)s:%(lineno)4d: %(message)s"
+
+
+def setup_logging(log_file: str | os.PathLike | None = None) -> None:
+    """Send the log to stdout, and to a file as well; what cannot be written stops nothing.
+
+    Raises:
+        UsageError: the file cannot be opened.
+    """
+    handlers: list[logging.Handler] = [_Console(sys.stdout)]
+    if log_file is not None:
+        try:
+            handlers.append(_LogFile(log_file, encoding="utf-8", errors="backslashreplace"))
+        except OSError as e:
+            raise UsageError(f"{os.fspath(log_file)}: the log cannot be written: {e.strerror}") from None
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, handlers=handlers, force=True)
+
+
+class _Console(logging.StreamHandler):
+    """Log lines that do not run into a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with tqdm.external_write_mode(file=self.stream):
+            super().emit(record)
+
+
+class _LogFile(logging.FileHandler):
+    """A log whose disk may fill up: one line says so, and nothing stops."""
+
+    failed = False
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not self.failed:
+            self.failed = True
+            print(
+                f"warning: {self.baseFilename}: {sys.exc_info()[1]}; the log is incomplete", file=sys.stderr
+            )
