@@ -2,7 +2,7 @@
 # The front door: `make quickstart` and `make test` need nothing but make, g++, python3-venv and python3-dev.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
-# Index of the torch install alone, as TORCH_INDEX=https://download.pytorch.org/whl/cpu for a CPU-only wheel.
+# Index of the torch install alone, for people who want a CPU-only wheel (PyTorch's install page names it).
 TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
@@ -23,7 +23,7 @@ SOURCES := setup.py pyproject.toml $(shell find csrc -name '*.h' -o -name '*.cuh
 LINT := detectron_libra tests tools setup.py
 QUICKSTART := configs/quickstart/libra_retinanet_shapes.yaml
 
-.PHONY: quickstart test test-all lint format typecheck build cuda-check bench doctor clean help
+.PHONY: quickstart test test-all lint format typecheck build cuda-check doctor clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -57,9 +57,6 @@ build: $(BUILD_DONE)  ## set up and compile the operators (editable install)
 
 cuda-check: $(TORCH_DONE)  ## compile every CUDA kernel with nvcc for sm_80 and sm_90; needs no GPU
 	$(BIN)/python tools/check_cuda.py
-
-bench: $(BUILD_DONE)  ## time the operators against their references
-	$(BIN)/python tools/benchmark_ops.py
 
 doctor: $(BUILD_DONE)  ## versions, what runs the operators, compilers, devices
 	@$(BIN)/python tools/doctor.py

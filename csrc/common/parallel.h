@@ -1,18 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// CPU loops: over torch's thread pool, and vectorised for the machine at hand without -march=native.
+// CPU loops over torch's thread pool.
 #include <cstdint>
 
 #include <torch/csrc/stable/ops.h>
-
-// In front of a plain function: the compiler makes one version per instruction set and the loader picks. It
-// cannot stand in front of a template or a lambda; inline functions called from the marked one are cloned
-// with it.
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
-#define LIBRA_SIMD_CLONES __attribute__((target_clones("avx512f", "avx2,fma", "default")))
-#else
-#define LIBRA_SIMD_CLONES
-#endif
 
 namespace detectron_libra {
 

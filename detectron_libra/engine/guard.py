@@ -55,7 +55,7 @@ class Guard:
             if bad:
                 raise _error(step)
             return
-        self._optimizer.found_inf = bad.float()
+        setattr(self._optimizer, "found_inf", bad.float())  # noqa: B010 - read by the fused kernels, not declared
         event, flag = torch.cuda.Event(), torch.empty((), dtype=torch.bool, pin_memory=True)
         flag.copy_(bad, non_blocking=True)
         event.record()

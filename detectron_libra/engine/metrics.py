@@ -49,7 +49,7 @@ class Window:
     def state(self) -> dict[str, list[float]]:
         """The values as numbers, for a checkpoint."""
         self._fetch()
-        return {name: list(values) for name, values in self._values.items()}
+        return {name: [float(v) for v in values] for name, values in self._values.items()}
 
     def load(self, state: Mapping[str, list[float]]) -> None:
         """Goes on from what ``state`` gave."""
@@ -64,7 +64,7 @@ class Window:
             if torch.is_tensor(v)
         ]
         if places:
-            numbers = torch.stack([values[i].float() for values, i in places]).tolist()
+            numbers = torch.stack([torch.as_tensor(values[i]).float() for values, i in places]).tolist()
             for (values, i), number in zip(places, numbers, strict=True):
                 values[i] = number
 

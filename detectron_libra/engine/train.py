@@ -127,14 +127,14 @@ def train(
             metrics.step(iteration, lr, values, images=len(batch.images), seconds=seconds, waited=waited)
 
             done, last = iteration + 1, iteration + 1 == max_iter
-            to_evaluate = evaluate and eval_period and done % eval_period == 0 and not last
+            to_evaluate = evaluate is not None and eval_period > 0 and done % eval_period == 0 and not last
             if stop or last or to_evaluate or done % snapshot_period == 0:
                 guard.flush()
                 path = saver.checkpoint(iteration)
                 if stop and not last:
                     log.warning("stopped after iteration %d; resume goes on from %s", iteration, path)
                     raise SystemExit(stop.exit_code)
-            if to_evaluate:
+            if evaluate and to_evaluate:
                 with rng.preserved():
                     metrics.note(iteration, {"eval": evaluate(iteration)})
                 model.train()

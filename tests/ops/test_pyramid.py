@@ -12,7 +12,7 @@ from torch.library import opcheck
 from detectron_libra.ops import backend
 from detectron_libra.ops.pyramid import integrate, integrate_reference, strengthen, strengthen_reference
 from tests import golden
-from tests.ops.harness import device, with_backend  # noqa: F401
+from tests.ops.harness import with_backend
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
 IRREGULAR = [(7, 5), (9, 3), (4, 6), (1, 1), (3, 2)]

@@ -10,7 +10,7 @@ from torch.library import opcheck
 
 from detectron_libra.ops import backend
 from detectron_libra.ops.roi_align import roi_align, roi_levels
-from tests.ops.harness import device, with_backend  # noqa: F401
+from tests.ops.harness import with_backend
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
 STRIDES = (4, 8, 16)
