@@ -11,6 +11,8 @@ from tqdm import tqdm
 from detectron_libra.errors import UsageError
 
 LOG_FORMAT = "%(levelname)s %(filename)s:%(lineno)4d: %(message)s"
+#: Lines for programs; on a terminal the progress bar says the same.
+FOR_PROGRAMS = "detectron_libra.json_stats"
 
 
 def setup_logging(log_file: str | os.PathLike | None = None) -> None:
@@ -32,6 +34,8 @@ class _Console(logging.StreamHandler):
     """Log lines that do not run into a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.name == FOR_PROGRAMS and self.stream.isatty():
+            return
         with tqdm.external_write_mode(file=self.stream):
             super().emit(record)
 

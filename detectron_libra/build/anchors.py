@@ -1,9 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configuration to anchors."""
 
+from detectron_libra.config.checks import pyramid_levels
 from detectron_libra.config.schema import Config
+from detectron_libra.errors import UsageError
 from detectron_libra.geometry import GEOMETRIES
 from detectron_libra.modeling.anchors import AnchorGrid, base_anchors, octave_anchors
+
+
+def anchor_levels(cfg: Config) -> tuple[int, int]:
+    """First and last level with anchors, which are those of the pyramid.
+
+    Raises:
+        UsageError: the pyramid has others.
+    """
+    f, levels = cfg.FPN, pyramid_levels(cfg)
+    if not f.MULTILEVEL_RPN:
+        raise UsageError("FPN.MULTILEVEL_RPN: anchors on one level are not available yet; set it to True")
+    if levels != (f.RPN_MIN_LEVEL, f.RPN_MAX_LEVEL):
+        raise UsageError(
+            f"FPN.RPN_MIN_LEVEL, FPN.RPN_MAX_LEVEL: {f.RPN_MIN_LEVEL}..{f.RPN_MAX_LEVEL} are not the levels of "
+            f"the pyramid; set them to {levels[0]} and {levels[1]}"
+        )
+    return levels
 
 
 def retinanet_anchors(cfg: Config, levels: tuple[int, int]) -> AnchorGrid:

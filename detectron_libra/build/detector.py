@@ -5,9 +5,8 @@ import math
 
 from torch import nn
 
-from detectron_libra.build.anchors import retinanet_anchors, rpn_anchors
+from detectron_libra.build.anchors import anchor_levels, retinanet_anchors, rpn_anchors
 from detectron_libra.build.backbone import build_trunk
-from detectron_libra.config.checks import pyramid_levels
 from detectron_libra.config.schema import Config
 from detectron_libra.errors import UsageError
 from detectron_libra.geometry import GEOMETRIES, Geometry
@@ -90,12 +89,12 @@ def build_retinanet(cfg: Config, num_classes: int) -> RetinaNet:
         geometry=geometry_of(cfg),
         assignment=cfg.MODEL.BOX_GEOMETRY,
         crowd_threshold=crowd_threshold(cfg),
-        negatives=sampling and NegativeChoice(cfg.LIBRA.IOU_SAMPLING.NEGATIVES_PER_IM, sampling),
+        negatives=NegativeChoice(cfg.LIBRA.IOU_SAMPLING.NEGATIVES_PER_IM, sampling) if sampling else None,
     )
     return RetinaNet(
         **trunk,  # type: ignore[arg-type]
         head=head,
-        anchors=retinanet_anchors(cfg, pyramid_levels(cfg)),
+        anchors=retinanet_anchors(cfg, anchor_levels(cfg)),
         rule=rule,
         box_loss=box_loss(cfg, r.BBOX_REG_BETA),
         pre_nms_top_n=r.PRE_NMS_TOP_N,
@@ -142,6 +141,8 @@ def box_head(cfg: Config) -> nn.Module:
 def pooling(cfg: Config, min_level: int) -> Pooling:
     """How regions are cut out of a pyramid that starts at ``min_level``."""
     f = cfg.FPN
+    if not f.MULTILEVEL_ROIS:
+        raise UsageError("FPN.MULTILEVEL_ROIS: a head on one level is not available yet; set it to True")
     if min_level != f.ROI_MIN_LEVEL:
         raise UsageError(
             f"FPN.ROI_MIN_LEVEL: {f.ROI_MIN_LEVEL} has to be the pyramid's finest level, {min_level} "
@@ -196,7 +197,7 @@ def region_head(cfg: Config, num_classes: int, min_level: int) -> RegionHead:
 def build_faster_rcnn(cfg: Config, num_classes: int) -> FasterRCNN:
     """Faster R-CNN for ``num_classes`` classes, background included."""
     t = cfg.TRAIN
-    levels = pyramid_levels(cfg)
+    levels = anchor_levels(cfg)
     trunk = build_trunk(cfg)
     rule = RPNRule(
         positive=t.RPN_POSITIVE_OVERLAP,
@@ -246,8 +247,6 @@ def refuse_what_is_missing(cfg: Config) -> None:
         raise UsageError(f"{', '.join(missing)}: not available yet; remove it")
     if not cfg.FPN.FPN_ON:
         raise UsageError("FPN.FPN_ON: models without a feature pyramid are not available yet; set it to True")
-    if not (cfg.FPN.MULTILEVEL_RPN or cfg.FPN.MULTILEVEL_ROIS):
-        raise UsageError("FPN.MULTILEVEL_RPN: no head reads the pyramid; set it to True")
     if not math.isfinite(cfg.SOLVER.BASE_LR):
         raise UsageError(f"SOLVER.BASE_LR: {cfg.SOLVER.BASE_LR} is not a finite number")
 

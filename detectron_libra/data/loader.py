@@ -39,20 +39,30 @@ class Loader:
             RunError: a worker process died or hangs.
         """
         batches = iter(self._loader)
-        while True:
-            try:
-                item = next(batches)
-            except StopIteration:
-                return
-            except (RuntimeError, EOFError, OSError) as e:
-                if self._loader.num_workers == 0 or _is_bug(e):
-                    raise
-                text = (str(e) or type(e).__name__).splitlines()[0]
-                remedy = "out of memory or /dev/shm? lower DATA_LOADER.NUM_THREADS"
-                raise RunError(f"a data worker stopped ({text}); {remedy}") from e
-            if isinstance(item, LibraError):
-                raise item
-            yield item
+        try:
+            while True:
+                item = self._receive(batches)
+                if item is None:
+                    return
+                if isinstance(item, LibraError):
+                    raise item
+                yield item
+        finally:
+            # Now, not when the interpreter exits: an error that holds this frame would keep them until then,
+            # and it waits for them for ever, since they do not heed SIGTERM. torch has no public way.
+            if hasattr(batches, "_shutdown_workers"):
+                batches._shutdown_workers()
+
+    def _receive(self, batches: Iterator[Any]) -> Batch | LibraError | None:
+        """The next batch or the error of the worker that was to make it; None after the last one."""
+        try:
+            return next(batches, None)
+        except (RuntimeError, EOFError, OSError) as e:
+            if self._loader.num_workers == 0 or _is_bug(e):
+                raise
+            text = (str(e) or type(e).__name__).splitlines()[0]
+            remedy = "out of memory or /dev/shm? lower DATA_LOADER.NUM_THREADS"
+            raise RunError(f"a data worker stopped ({text}); {remedy}") from e
 
 
 def _is_bug(error: BaseException) -> bool:

@@ -20,10 +20,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from detectron_libra.engine.jsonl import JsonLines
+from detectron_libra.logs import FOR_PROGRAMS
 
 log = logging.getLogger(__name__)
 #: The logger of Detectron's ``json_stats`` lines, so that a tool can keep them off the screen.
-stats_log = logging.getLogger("detectron_libra.json_stats")
+stats_log = logging.getLogger(FOR_PROGRAMS)
 
 # Steps that a median or a mean is taken over: Detectron's TrainingStats.
 WINDOW = 20

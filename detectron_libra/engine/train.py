@@ -138,7 +138,15 @@ def train(
                 with rng.preserved():
                     metrics.note(iteration, {"eval": evaluate(iteration)})
                 model.train()
+    except RuntimeError as e:
+        # torch raises it wherever the main process is when a worker dies
+        if "DataLoader worker" not in str(e):
+            raise
+        remedy = "out of memory or /dev/shm? lower DATA_LOADER.NUM_THREADS"
+        raise RunError(f"{str(e).splitlines()[0].rstrip(' .')}; {remedy}") from e
     finally:
+        if hasattr(batches, "close"):
+            batches.close()  # ends the workers of a loader
         metrics.close()
     return saver.final(max_iter - 1)
 

@@ -33,10 +33,10 @@ class DetectionRule:
     box_clip: float
 
 
-def to_original(boxes: Tensor, meta: ImageMeta, geometry: Geometry) -> Tensor:
-    """Boxes (K, 4) of the resized image in pixels of the original, clipped to it."""
+def clip_to_original(boxes: Tensor, meta: ImageMeta, geometry: Geometry) -> Tensor:
+    """Boxes (K, 4) in pixels of the original image, clipped to it."""
     size = torch.tensor([[meta.height, meta.width]], device=boxes.device)
-    return clip_to_size((boxes / meta.scale)[None], size, extent=geometry.extent)[0]
+    return clip_to_size(boxes[None], size, extent=geometry.extent)[0]
 
 
 def best_detections(boxes: Tensor, scores: Tensor, classes: Tensor, rule: DetectionRule) -> Detections:
@@ -107,7 +107,9 @@ def retinanet_detections(
     """
     found: list[list[tuple[Tensor, Tensor, Tensor]]] = [[] for _ in batch.metas]
     last = len(logits) - 1
-    for i, (level_logits, level_deltas, level_anchors) in enumerate(zip(logits, deltas, anchors, strict=True)):
+    for i, (level_logits, level_deltas, level_anchors) in enumerate(
+        zip(logits, deltas, anchors, strict=True)
+    ):
         raw = per_anchor(level_logits, num_classes + softmax).float()
         scores = raw.softmax(-1)[..., 1:] if softmax else raw.sigmoid()
         boxes = per_anchor(level_deltas, 4).float()
@@ -119,7 +121,8 @@ def retinanet_detections(
     out = []
     for meta, candidates in zip(batch.metas, found, strict=True):
         boxes, scores, classes = (torch.cat(parts) for parts in zip(*candidates, strict=True))
-        out.append(best_detections(to_original(boxes, meta, rule.geometry), scores, classes, rule))
+        boxes = clip_to_original(boxes / meta.scale, meta, rule.geometry)
+        out.append(best_detections(boxes, scores, classes, rule))
     return out
 
 
@@ -132,7 +135,7 @@ def fast_rcnn_detections(
     box_weights: Sequence[float],
     rule: DetectionRule,
 ) -> list[Detections]:
-    """Detections of each image of a batch.
+    """Detections of each image of a batch, decoded in pixels of the original image.
 
     Args:
         logits: (N*P, C) with background first; deltas: (N*P, C, 4), or (N*P, 2, 4) when class-agnostic.
@@ -152,12 +155,12 @@ def fast_rcnn_detections(
         column = label if deltas.shape[2] == probabilities.shape[2] else torch.ones_like(label)
         boxes = decode(
             deltas[n][row, column],
-            proposals.boxes[n][row],
+            proposals.boxes[n][row] / meta.scale,
             weights=box_weights,
             extent=rule.geometry.extent,
             clip=rule.box_clip,
             clip_shrinking=rule.geometry.clip_shrinking,
         )
-        boxes = to_original(boxes, meta, rule.geometry)
+        boxes = clip_to_original(boxes, meta, rule.geometry)
         out.append(best_detections(boxes, probabilities[n][row, label], label, rule))
     return out

@@ -65,7 +65,7 @@ def best_of_level(
     # A degenerate or non-finite box fails both comparisons and leaves with the small ones.
     side = (boxes[..., 2:] - boxes[..., :2]) / scales[:, None, None] + rule.geometry.extent
     centre = (boxes[..., 2:] + boxes[..., :2] + rule.geometry.extent) / 2
-    large = (side >= max(rule.min_size, 1.0)).all(-1)
+    large = ((side >= max(rule.min_size, rule.geometry.extent)) & (side > 0)).all(-1)
     inside = (centre < sizes.flip(1)[:, None]).all(-1)
     keep = large & inside
     return torch.where(keep[..., None], boxes, 0), torch.where(keep, scores, NO_SCORE)
@@ -119,7 +119,8 @@ def make_proposals(
     levels = [
         best_of_level(*level, sizes, scales, rule) for level in zip(logits, deltas, anchors, strict=True)
     ]
-    width = max(s.shape[1] for _, s in levels)
+    widths = [s.shape[1] for _, s in levels]
+    width, most = max(widths), min(rule.post_nms_top_n, sum(widths))
     pad = torch.nn.functional.pad
     boxes = torch.stack([pad(b, (0, 0, 0, width - b.shape[1])) for b, _ in levels])
     scores = torch.stack([pad(s, (0, width - s.shape[1]), value=NO_SCORE) for _, s in levels])
@@ -130,5 +131,5 @@ def make_proposals(
         flat = scores.flatten()
         top = flat.topk(min(rule.post_nms_top_n, flat.numel())).indices
         scores = torch.full_like(flat, NO_SCORE).scatter(0, top, flat[top]).view_as(scores)
-    scores, order = scores.topk(min(rule.post_nms_top_n, scores.shape[1]), dim=1)
+    scores, order = scores.topk(most, dim=1)
     return Proposals(gather_rows(boxes, order), scores, scores > NO_SCORE)

@@ -51,7 +51,9 @@ class NegativeChoice:
     sampling: IoUSampling
 
 
-def box_targets(anchors: Tensor, match: AnchorMatch, targets: Targets, extent: float) -> tuple[Tensor, Tensor]:
+def box_targets(
+    anchors: Tensor, match: AnchorMatch, targets: Targets, extent: float
+) -> tuple[Tensor, Tensor]:
     """Deltas to learn, and where.
 
     Returns:

@@ -89,8 +89,6 @@ def rpn_losses(
     target = encode(all_anchors, boxes, extent=rule.geometry.extent)
     pred = cat_levels(deltas, 4)
     per_image = positive / chosen.sum(1, keepdim=True).clamp(min=1)
-    bbox = box_loss(
-        pred, target, weight=per_image[..., None].expand_as(pred).to(pred.dtype), reduction="sum"
-    )
+    bbox = box_loss(pred, target, weight=per_image[..., None].expand_as(pred).to(pred.dtype), reduction="sum")
     losses = {"rpn_cls": cls / (rule.batch_size * images), "rpn_bbox": bbox / images}
     return losses, {"rpn_fg": positive.sum().float() / images}

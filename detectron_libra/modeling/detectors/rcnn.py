@@ -2,7 +2,7 @@
 """Faster R-CNN on a feature pyramid: region proposals, then a classifier of the sampled regions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -102,16 +102,22 @@ class RegionHead(nn.Module):
         return self.predictor(self.head(regions))
 
     def losses(
-        self, levels: Sequence[Tensor], proposals: Proposals, targets: Targets
+        self, levels: Sequence[Tensor], proposals: Proposals, targets: Targets, scales: Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Raw losses and metrics of a sample of the proposals."""
+        """Raw losses and metrics of a sample of the proposals.
+
+        Overlaps and deltas are those of the original image, as in Detectron: with an ``extent`` they depend on
+        the scale. ``scales``: (N,) float32 resized / original.
+        """
         extent = self.detection.geometry.extent
         with torch.no_grad():
             proposals = with_ground_truth(proposals, targets)
+            per_image = scales[:, None, None]
+            original = replace(targets, boxes=targets.boxes / per_image)
             match = match_proposals(
-                proposals.boxes,
+                proposals.boxes / per_image,
                 proposals.valid,
-                targets,
+                original,
                 threshold=self.sampling.fg_thresh,
                 extent=extent,
                 crowd_threshold=self.crowd_threshold,
@@ -119,14 +125,14 @@ class RegionHead(nn.Module):
             sample = sample_rois(match, self.sampling)
             boxes = gather_rows(proposals.boxes, sample.index)
             gt = match.index.gather(1, sample.index)
-            matched = gather_rows(targets.boxes, gt)
+            matched = gather_rows(original.boxes, gt)
             classes = gather_rows(targets.classes[..., None], gt).squeeze(-1)
             classes = torch.where(sample.positive, classes, 0)
         logits, deltas = self.classify(levels, boxes)
         return fast_rcnn_losses(
             logits,
             deltas,
-            boxes.reshape(-1, 4),
+            (boxes / per_image).reshape(-1, 4),
             matched.reshape(-1, 4),
             classes.flatten(),
             sample.valid.flatten(),
@@ -184,7 +190,7 @@ class FasterRCNN(nn.Module):
         """Raw losses and metrics in training, detections of each image otherwise."""
         levels = self.features(batch)
         logits, deltas = self.rpn(levels)
-        anchors = self.anchors([level.shape[-2:] for level in levels], levels[0].device)
+        anchors = self.anchors([(level.shape[2], level.shape[3]) for level in levels], levels[0].device)
         scales = torch.tensor([m.scale for m in batch.metas], dtype=torch.float32, device=levels[0].device)
         rule = self.train_proposals if self.training else self.test_proposals
         proposals = make_proposals(logits, deltas, anchors, batch.sizes, scales, rule)
@@ -200,5 +206,5 @@ class FasterRCNN(nn.Module):
             rule=self.rpn_rule,
             box_loss=self.rpn_box_loss,
         )
-        second, second_metrics = self.regions.losses(levels, proposals, batch.targets)
+        second, second_metrics = self.regions.losses(levels, proposals, batch.targets, scales)
         return first | second, first_metrics | second_metrics

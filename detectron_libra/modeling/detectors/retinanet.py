@@ -51,7 +51,7 @@ class RetinaNet(nn.Module):
         """Raw losses and metrics in training, detections of each image otherwise."""
         levels = self.features(batch)
         logits, deltas = self.head(levels)
-        anchors = self.anchors([level.shape[-2:] for level in levels], levels[0].device)
+        anchors = self.anchors([(level.shape[2], level.shape[3]) for level in levels], levels[0].device)
         if self.training:
             assert batch.targets is not None, "a training batch has targets"
             return retinanet_losses(
