@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from detectron_libra.build.detector import build_detector, loss_weights
-from detectron_libra.build.solver import build_solver
+from detectron_libra.builders.detector import build_detector, loss_weights
+from detectron_libra.builders.solver import build_solver
 from detectron_libra.config import load_config
 from detectron_libra.structures import Batch, ImageMeta, Targets
 

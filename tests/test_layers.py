@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layers point one way: tools -> build -> engine -> the parts -> ops; only build, the tools and cli see the config."""
+"""Layers point one way: tools -> builders -> engine -> parts -> ops; builders, tools and cli alone see the config."""
 
 import ast
 from pathlib import Path
@@ -9,17 +9,17 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = "detectron_libra"
 
-BASE = {"errors", "geometry", "structures"}
+BASE = {"errors", "geometry", "structures", "files", "logs"}
 PARTS = {"evaluation", "data", "modeling", "weights", "report"}
 #: What each package or module of the top level may import besides itself and BASE.
 ALLOWED = {
-    **{name: set() for name in BASE | {"ops", "config", "logs"}},
+    **{name: set() for name in BASE | {"ops", "config"}},
     **{name: {"ops"} for name in PARTS},
-    "engine": PARTS | {"ops", "logs"},
-    "analysis": PARTS | {"ops", "logs"},
-    "build": PARTS | {"ops", "engine", "analysis", "config", "logs"},
-    "cli": {"config", "logs"},
-    "__init__": {"build"},
+    "engine": PARTS | {"ops"},
+    "analysis": PARTS | {"ops"},
+    "builders": PARTS | {"ops", "engine", "analysis", "config"},
+    "cli": {"config"},
+    "__init__": {"builders"},
 }
 SOURCES = sorted((ROOT / PACKAGE).rglob("*.py"))
 
@@ -69,4 +69,4 @@ def test_the_parser_sees_relative_imports_and_those_inside_functions():
     path = ROOT / PACKAGE / "data/deep/module.py"
     assert outward("def f():\n    from ...config import load_config", path) == {"config"}
     assert outward("from ... import engine", path) == {"engine"}
-    assert outward("from ..coco import Dataset\nimport detectron_libra.build.data", path) == {"build"}
+    assert outward("from ..coco import Dataset\nimport detectron_libra.builders.data", path) == {"builders"}

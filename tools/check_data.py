@@ -8,7 +8,7 @@ python tools/check_data.py IMAGES ANNOTATIONS
 import sys
 
 from detectron_libra import cli, logs
-from detectron_libra.build import data as build_data
+from detectron_libra.builders import data as build_data
 from detectron_libra.config import load_config
 from detectron_libra.data.check import load_checked
 from detectron_libra.data.coco import Dataset

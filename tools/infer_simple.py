@@ -9,7 +9,7 @@ r"""Detect objects in an image or in all images of a folder: pictures with boxes
 import sys
 
 from detectron_libra import cli
-from detectron_libra.build.predict import load, predict_files
+from detectron_libra.builders.predict import load, predict_files
 from detectron_libra.config import load_config
 from detectron_libra.logs import setup_logging
 

@@ -8,7 +8,7 @@ python tools/test_net.py --cfg configs/bccd/libra_retinanet.yaml TEST.WEIGHTS ou
 import sys
 
 from detectron_libra import cli
-from detectron_libra.build.testing import test
+from detectron_libra.builders.testing import test
 from detectron_libra.config import load_config
 from detectron_libra.errors import UsageError
 from detectron_libra.logs import setup_logging

@@ -8,7 +8,7 @@ python tools/train_net.py --cfg configs/bccd/libra_retinanet.yaml OUTPUT_DIR out
 import sys
 
 from detectron_libra import cli
-from detectron_libra.build.training import train_and_test
+from detectron_libra.builders.training import train_and_test
 from detectron_libra.config import load_config
 
 

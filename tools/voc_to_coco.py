@@ -16,8 +16,12 @@ from detectron_libra.evaluation.results import write_json
 
 def main(argv: list[str]) -> None:
     parser = cli.Parser(description="Write PASCAL VOC annotations as a COCO JSON.")
-    parser.add_argument("--split", metavar="FILE", help="text file with one image name per line; all by default")
-    parser.add_argument("--classes", metavar="NAMES", default="", help="class names in order, joined by commas")
+    parser.add_argument(
+        "--split", metavar="FILE", help="text file with one image name per line; all by default"
+    )
+    parser.add_argument(
+        "--classes", metavar="NAMES", default="", help="class names in order, joined by commas"
+    )
     parser.add_argument("annotations", help="folder of the XML files")
     parser.add_argument("output", help="JSON file to write")
     args, opts = cli.parse(argv, parser)

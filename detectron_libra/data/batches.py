@@ -53,7 +53,9 @@ def prepare(record: Record, sample: Sample, how: Preparation) -> Prepared:
     Raises:
         InputError: the file is unreadable, or of another size than the record says.
     """
-    _, height, width = transforms.resized(record.height, record.width, side=sample.side, max_size=how.max_size)
+    _, height, width = transforms.resized(
+        record.height, record.width, side=sample.side, max_size=how.max_size
+    )
     draft_size = (height, width) if how.draft else None
     image = read_image(record.file, draft_size=draft_size, size=(record.height, record.width))
     return arrange(image, record, sample, how)

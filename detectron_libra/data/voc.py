@@ -14,7 +14,9 @@ from xml.etree import ElementTree
 from detectron_libra.errors import InputError
 
 
-def convert(annotations: str | Path, names: Sequence[str] | None, classes: Sequence[str] = ()) -> dict[str, Any]:
+def convert(
+    annotations: str | Path, names: Sequence[str] | None, classes: Sequence[str] = ()
+) -> dict[str, Any]:
     """The content of a COCO JSON: images, annotations, categories.
 
     A box becomes [xmin, ymin, xmax - xmin, ymax - ymin], as stored. ``difficult`` objects become crowds: VOC, too,

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from detectron_libra.engine import files, optim
+from detectron_libra import files
+from detectron_libra.engine import optim
 from detectron_libra.engine.diskspace import write_error
 from detectron_libra.errors import InputError
 

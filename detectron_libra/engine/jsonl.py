@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from detectron_libra.engine import files
+from detectron_libra import files
 
 log = logging.getLogger(__name__)
 

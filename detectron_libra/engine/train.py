@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from detectron_libra.engine import checkpoint, files, rng
+from detectron_libra import files
+from detectron_libra.engine import checkpoint, rng
 from detectron_libra.engine.guard import Guard, Step, memory_errors_named
 from detectron_libra.engine.metrics import Metrics
 from detectron_libra.engine.optim import set_lr

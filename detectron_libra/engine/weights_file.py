@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from detectron_libra.engine import checkpoint, files
+from detectron_libra import files
+from detectron_libra.engine import checkpoint
 from detectron_libra.engine.diskspace import write_error
 from detectron_libra.errors import InputError
 
@@ -41,7 +43,7 @@ def save_safetensors(
         raise write_error(path, tensors, e) from e
 
 
-def load_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
+def load_weights(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Reads weights onto the CPU.
 
     Args:

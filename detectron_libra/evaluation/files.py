@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Result files appear whole or not at all."""
+"""Result files appear whole or not at all, and a disk that refuses them is told in one line."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 
 from ..errors import RunError
+from ..files import atomic_write
 
 
 def write_whole(file: Path | str, content: bytes) -> Path:
-    """Writes ``content`` beside ``file``, then renames: a reader, or a full disk, never leaves half a file.
+    """Writes ``content`` and makes the folder where it is missing.
 
     Returns:
         The path of ``file``.
@@ -20,17 +19,10 @@ def write_whole(file: Path | str, content: bytes) -> Path:
         RunError: the file cannot be written; names it and its size.
     """
     file = Path(file)
-    part = file.with_name(f".{file.name}.tmp.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(file)
+        atomic_write(file, content)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
         remedy = "make room or choose another OUTPUT_DIR"
         raise RunError(f"{file}: cannot write {len(content)} bytes: {error.strerror}; {remedy}") from error
     return file

@@ -45,7 +45,9 @@ def apply_weights(
     missing = [name for name in own if name not in state]
     unknown = [name for name in state if name not in own]
     if missing or unknown:
-        parts = [f"lacks {_list(missing)}"] * bool(missing) + [f"has unknown {_list(unknown)}"] * bool(unknown)
+        parts = [f"lacks {_list(missing)}"] * bool(missing) + [f"has unknown {_list(unknown)}"] * bool(
+            unknown
+        )
         raise InputError(
             f"{source}: not weights of this model: {'; '.join(parts)}; use the configuration they were trained with"
         )

@@ -22,7 +22,9 @@ def write(folder: Path, name: str, objects: list[tuple[str, tuple[int, int, int,
         for c, b, d in objects
     )
     size = "<size><width>64</width><height>48</height><depth>3</depth></size>"
-    (folder / f"{name}.xml").write_text(f"<annotation><filename>{name}.jpg</filename>{size}{rows}</annotation>")
+    (folder / f"{name}.xml").write_text(
+        f"<annotation><filename>{name}.jpg</filename>{size}{rows}</annotation>"
+    )
 
 
 def test_boxes_classes_and_difficult(tmp_path):
@@ -39,7 +41,14 @@ def test_the_tool_writes_a_set_that_loads(tmp_path):
     write(tmp_path, "a", [("cat", (3, 3, 30, 40), 0)])
     (tmp_path / "split.txt").write_text("a 1\n\n")
     out = tmp_path / "coco.json"
-    command = [sys.executable, "tools/voc_to_coco.py", str(tmp_path), str(out), "--split", str(tmp_path / "split.txt")]
+    command = [
+        sys.executable,
+        "tools/voc_to_coco.py",
+        str(tmp_path),
+        str(out),
+        "--split",
+        str(tmp_path / "split.txt"),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "1 images, 1 annotations, 1 categories" in done.stdout

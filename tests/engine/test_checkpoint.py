@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from detectron_libra.engine import checkpoint, files, rng, weights_file
+from detectron_libra import files
+from detectron_libra.engine import checkpoint, rng, weights_file
 from detectron_libra.engine.optim import build_optimizer
 from detectron_libra.errors import InputError, RunError
 from tests.engine.toy import CLASS_NAMES, Toy, run

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from detectron_libra.engine import files
+from detectron_libra import files
 from detectron_libra.engine.cpu import tune_cpu
 from detectron_libra.engine.lock import locked
 from detectron_libra.errors import UsageError

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from detectron_libra.build.detector import build_detector
+from detectron_libra.builders.detector import build_detector
 from detectron_libra.modeling.detectors import rcnn
 from detectron_libra.structures import Proposals
-from tests.build.small import KINDS, config, libra
+from tests.builders.small import KINDS, config, libra
 from tests.modeling.scenes import batch, targets
 
 LOSSES = {"retinanet": {"cls", "bbox"}, "faster_rcnn": {"cls", "bbox", "rpn_cls", "rpn_bbox"}}

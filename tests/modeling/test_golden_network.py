@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from detectron_libra.build.detector import build_detector
+from detectron_libra.builders.detector import build_detector
 from detectron_libra.config import load_config
 from detectron_libra.modeling.losses import SmoothL1Loss
 from detectron_libra.modeling.matching import label_anchors_rpn

@@ -166,7 +166,7 @@ def losses(folder: Path) -> dict[int, dict]:
 @functools.cache
 def _context():
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.tools.runs", "detectron_libra.build.predict"])
+    context.set_forkserver_preload(["tests.tools.runs", "detectron_libra.builders.predict"])
     return context
 
 

@@ -5,8 +5,8 @@ import math
 
 from torch import nn
 
-from detectron_libra.build.anchors import anchor_levels, retinanet_anchors, rpn_anchors
-from detectron_libra.build.backbone import build_trunk
+from detectron_libra.builders.anchors import anchor_levels, retinanet_anchors, rpn_anchors
+from detectron_libra.builders.backbone import build_trunk
 from detectron_libra.config.schema import Config
 from detectron_libra.errors import UsageError
 from detectron_libra.geometry import GEOMETRIES, Geometry

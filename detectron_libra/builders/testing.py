@@ -10,13 +10,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from detectron_libra.build import session
-from detectron_libra.build.data import count_classes, load_test_datasets, test_loader
-from detectron_libra.build.detector import build_detector
+from detectron_libra.builders import session
+from detectron_libra.builders.data import count_classes, load_test_datasets, test_loader
+from detectron_libra.builders.detector import build_detector
 from detectron_libra.config import Config, dump, infer, with_values
 from detectron_libra.data.coco import Dataset
 from detectron_libra.data.images import read_image
-from detectron_libra.engine.files import ensure_writable
 from detectron_libra.engine.test import Detected, detect
 from detectron_libra.engine.weights_file import load_weights
 from detectron_libra.errors import UsageError
@@ -24,6 +23,7 @@ from detectron_libra.evaluation.coco import to_coco_results
 from detectron_libra.evaluation.pictures import write_pictures
 from detectron_libra.evaluation.results import log_copypaste, results_dict, write_detections, write_json
 from detectron_libra.evaluation.table import summary_table
+from detectron_libra.files import ensure_writable
 from detectron_libra.geometry import GEOMETRIES
 from detectron_libra.structures import Detections
 from detectron_libra.weights.apply import apply_weights

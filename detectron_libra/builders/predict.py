@@ -11,22 +11,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from detectron_libra.build import session
-from detectron_libra.build.data import preparation, test_loader
-from detectron_libra.build.testing import load_detector, precision_of
+from detectron_libra.builders import session
+from detectron_libra.builders.data import preparation, test_loader
+from detectron_libra.builders.testing import load_detector, precision_of
 from detectron_libra.config import Config, infer, parse_config, with_values
 from detectron_libra.data.batches import arrange, collate, prepare
 from detectron_libra.data.coco import Record
 from detectron_libra.data.folder import as_dataset, list_images, without_boxes
 from detectron_libra.data.images import read_image, read_size
 from detectron_libra.data.plan import Sample
-from detectron_libra.engine.files import ensure_writable
 from detectron_libra.engine.saving import FINAL
 from detectron_libra.engine.test import detect
 from detectron_libra.engine.weights_file import load_weights
 from detectron_libra.errors import InputError, UsageError
 from detectron_libra.evaluation.pictures import draw, write_picture
 from detectron_libra.evaluation.results import write_json
+from detectron_libra.files import ensure_writable
 from detectron_libra.geometry import GEOMETRIES
 from detectron_libra.structures import Detections
 

@@ -6,13 +6,13 @@ import math
 import pytest
 import torch
 
-from detectron_libra.build.detector import build_detector, loss_weights
+from detectron_libra.builders.detector import build_detector, loss_weights
 from detectron_libra.errors import UsageError
 from detectron_libra.geometry import GEOMETRIES
 from detectron_libra.modeling.heads.fast_rcnn import TwoMLPHead, XConvFCHead
 from detectron_libra.modeling.losses import BalancedL1Loss, SmoothL1Loss
 from detectron_libra.modeling.sampling import InstanceSampling, IoUSampling
-from tests.build.small import KINDS, config, libra
+from tests.builders.small import KINDS, config, libra
 
 
 def build(kind, **changes):

@@ -10,21 +10,21 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from detectron_libra.build import session
-from detectron_libra.build.data import count_classes, load_test_datasets, load_train_datasets, train_loader
-from detectron_libra.build.detector import build_detector, loss_weights
-from detectron_libra.build.solver import build_solver
-from detectron_libra.build.testing import detect_on, measure, precision_of, test_datasets
+from detectron_libra.builders import session
+from detectron_libra.builders.data import count_classes, load_test_datasets, load_train_datasets, train_loader
+from detectron_libra.builders.detector import build_detector, loss_weights
+from detectron_libra.builders.solver import build_solver
+from detectron_libra.builders.testing import detect_on, measure, precision_of, test_datasets
 from detectron_libra.config import Config, diff, dump, infer, parse_config, with_values
 from detectron_libra.data.coco import Dataset
 from detectron_libra.engine import checkpoint
-from detectron_libra.engine.files import atomic_write, ensure_writable
 from detectron_libra.engine.lock import locked
 from detectron_libra.engine.saving import FINAL
 from detectron_libra.engine.signals import StopFlag
 from detectron_libra.engine.train import train
 from detectron_libra.engine.weights_file import load_weights
 from detectron_libra.errors import UsageError
+from detectron_libra.files import atomic_write, ensure_writable
 from detectron_libra.logs import setup_logging
 from detectron_libra.weights.apply import apply_weights
 

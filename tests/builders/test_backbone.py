@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-from detectron_libra.build.backbone import (
+from detectron_libra.builders.backbone import (
     architecture,
     backbone_norm,
     build_backbone,
@@ -16,7 +16,7 @@ from detectron_libra.build.backbone import (
 from detectron_libra.errors import UsageError
 from detectron_libra.modeling.backbones.blocks import BasicBlock, BottleneckBlock
 from detectron_libra.modeling.norm import FrozenAffine
-from tests.build.small import config
+from tests.builders.small import config
 
 
 def body(name):
