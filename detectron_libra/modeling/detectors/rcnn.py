@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from detectron_libra.modeling.anchors import AnchorGrid
+from detectron_libra.modeling.detectors.trunk import Trunk
 from detectron_libra.modeling.fast_rcnn_loss import fast_rcnn_losses
 from detectron_libra.modeling.layout import gather_rows
 from detectron_libra.modeling.matching import match_proposals
@@ -149,11 +150,11 @@ class RegionHead(nn.Module):
         )
 
 
-class FasterRCNN(nn.Module):
+class FasterRCNN(Trunk):
     """Two-stage detector.
 
     Args:
-        preprocess, backbone, neck, balance: as in ``RetinaNet``.
+        preprocess, backbone, neck, balance: see ``Trunk``.
         rpn: list of levels to raw objectness and deltas.
         anchors: the anchors of every level.
         rpn_rule, rpn_box_loss: what the first stage learns.
@@ -176,15 +177,9 @@ class FasterRCNN(nn.Module):
         test_proposals: ProposalRule,
         regions: RegionHead,
     ):
-        super().__init__()
-        self.preprocess, self.backbone, self.neck, self.balance = preprocess, backbone, neck, balance
+        super().__init__(preprocess=preprocess, backbone=backbone, neck=neck, balance=balance)
         self.rpn, self.anchors, self.rpn_box_loss, self.regions = rpn, anchors, rpn_box_loss, regions
         self.rpn_rule, self.train_proposals, self.test_proposals = rpn_rule, train_proposals, test_proposals
-
-    def features(self, batch: Batch) -> list[Tensor]:
-        """The levels of the pyramid that both stages see, finest first."""
-        levels = self.neck(self.backbone(self.preprocess(batch)))
-        return list(levels if self.balance is None else self.balance(levels))
 
     def forward(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]] | list[Detections]:
         """Raw losses and metrics in training, detections of each image otherwise."""

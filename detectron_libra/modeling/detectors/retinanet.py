@@ -4,19 +4,17 @@
 from torch import Tensor, nn
 
 from detectron_libra.modeling.anchors import AnchorGrid
+from detectron_libra.modeling.detectors.trunk import Trunk
 from detectron_libra.modeling.postprocess import DetectionRule, retinanet_detections
 from detectron_libra.modeling.retinanet_loss import RetinaNetRule, retinanet_losses
 from detectron_libra.structures import Batch, Detections
 
 
-class RetinaNet(nn.Module):
+class RetinaNet(Trunk):
     """One-stage detector.
 
     Args:
-        preprocess: ``Preprocess``.
-        backbone: image to {stage: features}.
-        neck: {stage: features} to the list of levels, finest first.
-        balance: list of levels to list of levels, or None.
+        preprocess, backbone, neck, balance: see ``Trunk``.
         head: list of levels to raw scores and deltas.
         anchors: the anchors of every level.
         rule, box_loss: what is learned.
@@ -37,15 +35,9 @@ class RetinaNet(nn.Module):
         pre_nms_top_n: int,
         detection: DetectionRule,
     ):
-        super().__init__()
-        self.preprocess, self.backbone, self.neck, self.balance = preprocess, backbone, neck, balance
+        super().__init__(preprocess=preprocess, backbone=backbone, neck=neck, balance=balance)
         self.head, self.anchors, self.box_loss = head, anchors, box_loss
         self.rule, self.pre_nms_top_n, self.detection = rule, pre_nms_top_n, detection
-
-    def features(self, batch: Batch) -> list[Tensor]:
-        """The levels of the pyramid that the head sees, finest first."""
-        levels = self.neck(self.backbone(self.preprocess(batch)))
-        return list(levels if self.balance is None else self.balance(levels))
 
     def forward(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]] | list[Detections]:
         """Raw losses and metrics in training, detections of each image otherwise."""

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration to RetinaNet."""
+
+from detectron_libra.builders.anchors import anchor_levels, retinanet_anchors
+from detectron_libra.builders.backbone import build_trunk
+from detectron_libra.builders.rules import (
+    box_loss,
+    crowd_threshold,
+    detection_rule,
+    geometry_of,
+    iou_sampling,
+)
+from detectron_libra.config.schema import Config
+from detectron_libra.errors import UsageError
+from detectron_libra.modeling.detectors.retinanet import RetinaNet
+from detectron_libra.modeling.heads.retinanet import RetinaNetHead
+from detectron_libra.modeling.retinanet_loss import NegativeChoice, RetinaNetRule
+
+
+def build_retinanet(cfg: Config, num_classes: int) -> RetinaNet:
+    """RetinaNet for ``num_classes`` classes, background included."""
+    r = cfg.RETINANET
+    if r.CLASS_SPECIFIC_BBOX:
+        raise UsageError(
+            "RETINANET.CLASS_SPECIFIC_BBOX: Detectron cannot test it, nor can we; set it to False"
+        )
+    trunk = build_trunk(cfg)
+    head = RetinaNetHead(
+        channels_in=cfg.FPN.DIM,
+        channels=r.HEAD_DIM or cfg.FPN.DIM,
+        num_convs=r.NUM_CONVS,
+        num_anchors=len(r.ASPECT_RATIOS) * r.SCALES_PER_OCTAVE,
+        num_classes=num_classes - 1,
+        prior=r.PRIOR_PROB,
+        norm=r.HEAD_NORM,
+        share_towers=r.SHARE_CLS_BBOX_TOWER,
+        softmax=r.SOFTMAX,
+    )
+    sampling = iou_sampling(cfg)
+    rule = RetinaNetRule(
+        positive=r.POSITIVE_OVERLAP,
+        negative=r.NEGATIVE_OVERLAP,
+        alpha=r.LOSS_ALPHA,
+        gamma=r.LOSS_GAMMA,
+        num_classes=num_classes - 1,
+        softmax=r.SOFTMAX,
+        geometry=geometry_of(cfg),
+        assignment=cfg.MODEL.BOX_GEOMETRY,
+        crowd_threshold=crowd_threshold(cfg),
+        negatives=NegativeChoice(cfg.LIBRA.IOU_SAMPLING.NEGATIVES_PER_IM, sampling) if sampling else None,
+    )
+    return RetinaNet(
+        **trunk,  # type: ignore[arg-type]
+        head=head,
+        anchors=retinanet_anchors(cfg, anchor_levels(cfg)),
+        rule=rule,
+        box_loss=box_loss(cfg, r.BBOX_REG_BETA),
+        pre_nms_top_n=r.PRE_NMS_TOP_N,
+        detection=detection_rule(cfg, r.INFERENCE_TH),
+    )

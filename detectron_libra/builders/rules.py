@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What both detectors read from the configuration."""
+
+from torch import nn
+
+from detectron_libra.config.schema import Config
+from detectron_libra.geometry import GEOMETRIES, Geometry
+from detectron_libra.modeling.losses import BalancedL1Loss, SmoothL1Loss
+from detectron_libra.modeling.postprocess import DetectionRule
+from detectron_libra.modeling.sampling import IoUSampling
+
+EVERY_BOX = 1 << 30  # a limit that limits nothing: the meaning of 0 in Detectron's keys
+
+
+def geometry_of(cfg: Config) -> Geometry:
+    """The box convention."""
+    return GEOMETRIES[cfg.MODEL.BOX_GEOMETRY]
+
+
+def box_loss(cfg: Config, smooth_l1_beta: float) -> nn.Module:
+    """The loss of the detector's final boxes: balanced L1 where it is on."""
+    b = cfg.LIBRA.BALANCED_L1
+    if b.ON:
+        return BalancedL1Loss(alpha=b.ALPHA, gamma=b.GAMMA, beta=b.BETA, form=b.FORM)
+    return SmoothL1Loss(beta=smooth_l1_beta)
+
+
+def iou_sampling(cfg: Config) -> IoUSampling | None:
+    """IoU-balanced choice of negatives, where it is on."""
+    s = cfg.LIBRA.IOU_SAMPLING
+    if not s.ON:
+        return None
+    return IoUSampling(bins=s.BINS, floor=s.FLOOR, floor_fraction=s.FLOOR_FRACTION, form=s.FORM)
+
+
+def crowd_threshold(cfg: Config) -> float | None:
+    """Anchors mostly inside a crowd are ignored; Detectron trains them as background, and so does its geometry."""
+    return 0.5 if cfg.MODEL.BOX_GEOMETRY == "continuous" else None
+
+
+def detection_rule(cfg: Config, score_threshold: float) -> DetectionRule:
+    """What is reported of an image."""
+    return DetectionRule(
+        score_threshold=score_threshold,
+        nms_threshold=cfg.TEST.NMS,
+        detections_per_image=cfg.TEST.DETECTIONS_PER_IM or EVERY_BOX,
+        geometry=geometry_of(cfg),
+        box_clip=cfg.BBOX_XFORM_CLIP,
+    )
