@@ -21,7 +21,7 @@ def main(argv: list[str]) -> int | None:
     parser.add_argument("--cfg", metavar="FILE", help="configuration, YAML")
     if not argv:
         parser.print_help()
-        return 1
+        return UsageError.exit_code
     args, opts = cli.parse(argv, parser)
     cfg = load_config(args.cfg, opts)
     if not cfg.TEST.WEIGHTS:

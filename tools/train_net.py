@@ -10,6 +10,7 @@ import sys
 from detectron_libra import cli
 from detectron_libra.builders.training import train_and_test
 from detectron_libra.config import load_config
+from detectron_libra.errors import UsageError
 
 
 def main(argv: list[str]) -> int | None:
@@ -31,7 +32,7 @@ def main(argv: list[str]) -> int | None:
     )
     if not argv:
         parser.print_help()
-        return 1
+        return UsageError.exit_code
     args, opts = cli.parse(argv, parser)
     cfg = load_config(args.cfg, opts)
     resume = (

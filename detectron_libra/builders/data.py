@@ -13,7 +13,7 @@ from detectron_libra.data.check import load_checked
 from detectron_libra.data.coco import Dataset
 from detectron_libra.data.loader import Loader, build_test_loader, build_train_loader
 from detectron_libra.data.shapes import make_shapes
-from detectron_libra.errors import UsageError
+from detectron_libra.errors import InputError, UsageError
 from detectron_libra.geometry import GEOMETRIES
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,13 @@ def locate(cfg: Config, name: str) -> tuple[str, str]:
     """Image folder and annotation file of a data set; a set of shapes is generated where it is not there yet."""
     entry = cfg.DATASETS.get(name, {})
     if "SHAPES" not in entry:
-        return find(name, cfg.DATASETS)
+        images, annotations = find(name, cfg.DATASETS)
+        if not entry and not os.path.exists(annotations):
+            raise InputError(
+                f"{annotations}: data set {name} is not there; set LIBRA_DATA_DIR to the folder that holds "
+                f"{annotations.split(os.sep)[-3]}/, or declare it: DATASETS: {{{name}: {{IM_DIR: ..., ANN_FN: ...}}}}"
+            )
+        return images, annotations
     shapes = entry["SHAPES"]
     annotations = make_shapes(
         entry["DIR"],

@@ -35,8 +35,9 @@ FREE_KEYS = (
     "SOLVER.MAX_ITER",
     "OUTPUT_DIR",
     "TEST.",
-    "DATASETS",
-    "DATA.",
+    "DATA.WORKERS",
+    "DATA.CHECK",
+    "DATA.TIMEOUT_S",
     "DATA_LOADER.",
     "LOG.",
     "ROOT_DIR",
@@ -47,7 +48,6 @@ FREE_KEYS = (
     "TRAIN.CHECKPOINTS_KEPT",
     "TRAIN.EVAL_PERIOD",
     "TRAIN.AUTO_RESUME",
-    "TRAIN.WEIGHTS",
 )
 
 

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules: the number of classes comes from the data or must fit it; a missing known set says where it is looked for."""
+
+import pytest
+
+from detectron_libra.builders.data import count_classes, locate, workers
+from detectron_libra.config import load_config
+from detectron_libra.errors import InputError, UsageError
+
+
+def test_the_number_of_classes_is_the_datas_or_must_fit():
+    assert count_classes(load_config(None, []), ("a", "b")) == 3
+    assert count_classes(load_config(None, ["MODEL.NUM_CLASSES", "3"]), ("a", "b")) == 3
+    with pytest.raises(UsageError, match="NUM_CLASSES: 81 .* 2 categories: set it to 3"):
+        count_classes(load_config(None, ["MODEL.NUM_CLASSES", "81"]), ("a", "b"))
+
+
+def test_a_known_set_that_is_not_there_says_how_to_bring_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("LIBRA_DATA_DIR", str(tmp_path))
+    with pytest.raises(InputError, match=r"instances_train2017.json: .* LIBRA_DATA_DIR .* coco/"):
+        locate(load_config(None, []), "coco_2017_train")
+    file = tmp_path / "coco/annotations/instances_train2017.json"
+    file.parent.mkdir(parents=True)
+    file.write_text("{}")
+    assert locate(load_config(None, []), "coco_2017_train") == (str(tmp_path / "coco/coco_train2017"), str(file))
+
+
+def test_a_declared_set_wins_over_a_known_one():
+    declared = '{"coco_2017_train": {"IM_DIR": "here", "ANN_FN": "mine.json"}}'
+    assert locate(load_config(None, ["DATASETS", declared]), "coco_2017_train") == ("here", "mine.json")
+
+
+def test_workers_are_detectrons_threads_up_to_the_cores(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert workers(load_config(None, [])) == 2
+    assert workers(load_config(None, ["DATA_LOADER.NUM_THREADS", "1"])) == 1
+    assert workers(load_config(None, ["DATA.WORKERS", "0"])) == 0
