@@ -30,7 +30,20 @@ def setup_logging(log_file: str | os.PathLike | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, handlers=handlers, force=True)
 
 
-class _Console(logging.StreamHandler):
+class _SaysItOnce(logging.Handler):
+    """A handler whose disk may fill up: one line says so, and nothing stops."""
+
+    failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not self.failed:
+            self.failed = True
+            where = getattr(self, "baseFilename", "stdout")
+            with contextlib.suppress(OSError):
+                print(f"warning: {where}: {sys.exc_info()[1]}; the log is incomplete", file=sys.stderr)
+
+
+class _Console(_SaysItOnce, logging.StreamHandler):
     """Log lines that do not run into a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -40,18 +53,9 @@ class _Console(logging.StreamHandler):
             super().emit(record)
 
 
-class _LogFile(logging.FileHandler):
-    """A log whose disk may fill up: one line says so, and nothing stops."""
-
-    failed = False
+class _LogFile(_SaysItOnce, logging.FileHandler):
+    """A log file that closes whatever its disk says."""
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
             super().close()
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        if not self.failed:
-            self.failed = True
-            print(
-                f"warning: {self.baseFilename}: {sys.exc_info()[1]}; the log is incomplete", file=sys.stderr
-            )

@@ -59,25 +59,35 @@ class Batch:
         sizes: (N, 2) int64, height and width of each resized image before padding, in pixels.
         targets: ground truth, or None at test time.
         metas: one per image; ``scale`` is resized / original, ``height`` and ``width`` the original's.
+        scales: (N,) float32, those of ``metas``, on the device; made from them where it is not given.
     """
 
     images: Tensor
     sizes: Tensor
     targets: Targets | None
     metas: tuple[ImageMeta, ...]
+    scales: Tensor = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.scales is None:
+            scales = torch.tensor([meta.scale for meta in self.metas], dtype=torch.float32)
+            object.__setattr__(self, "scales", scales.to(self.images.device))
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on ``device``."""
+        """The same batch on ``device``; from page-locked memory the host does not wait."""
         targets = None if self.targets is None else self.targets.to(device)
-        images = self.images.to(device, non_blocking=True)
-        return replace(self, images=images, sizes=self.sizes.to(device, non_blocking=True), targets=targets)
+        images, sizes, scales = (
+            t.to(device, non_blocking=True) for t in (self.images, self.sizes, self.scales)
+        )
+        return replace(self, images=images, sizes=sizes, targets=targets, scales=scales)
 
     def pin_memory(self) -> Batch:
         """The same batch in page-locked memory (called by the loader)."""
         targets = self.targets
         if targets is not None:
             targets = Targets(*(t.pin_memory() for t in (targets.boxes, targets.classes, targets.crowd)))
-        return replace(self, images=self.images.pin_memory(), sizes=self.sizes.pin_memory(), targets=targets)
+        images, sizes, scales = (t.pin_memory() for t in (self.images, self.sizes, self.scales))
+        return replace(self, images=images, sizes=sizes, targets=targets, scales=scales)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from detectron_libra.logs import setup_logging
 
 
 def main(argv: list[str]) -> int | None:
+    """Detect in what the command line names."""
     parser = cli.Parser(description="Detect objects in an image, or in all images of a folder.")
     parser.add_argument("--cfg", metavar="FILE", help="configuration; by default the one inside the weights")
     parser.add_argument("--wts", metavar="FILE", required=True, help="weights, or the output folder of a run")
@@ -30,7 +31,7 @@ def main(argv: list[str]) -> int | None:
     parser.add_argument("im_or_folder", help="image or folder")
     args, opts = cli.parse(argv, parser)
     setup_logging()
-    predictor = load(args.wts, cfg=load_config(args.cfg, opts) if args.cfg or opts else None)
+    predictor = load(args.wts, cfg=load_config(args.cfg) if args.cfg else None, opts=opts)
     predict_files(
         predictor,
         args.im_or_folder,

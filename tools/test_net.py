@@ -15,6 +15,7 @@ from detectron_libra.logs import setup_logging
 
 
 def main(argv: list[str]) -> int | None:
+    """Test the weights that the command line names."""
     parser = cli.Parser(
         description="Test weights on TEST.DATASETS. KEY VALUE pairs override the file's values."
     )

@@ -14,15 +14,17 @@ from detectron_libra.errors import UsageError
 
 
 def main(argv: list[str]) -> int | None:
+    """Train, then test, as the command line says."""
     parser = cli.Parser(
         description="Train a detector, then test it. KEY VALUE pairs override the file's values."
     )
     parser.add_argument("--cfg", metavar="FILE", help="configuration, YAML")
     parser.add_argument("--skip-test", action="store_true", help="do not test the final weights")
-    parser.add_argument(
+    resuming = parser.add_mutually_exclusive_group()
+    resuming.add_argument(
         "--resume", action="store_true", help="go on from the newest checkpoint; an error where there is none"
     )
-    parser.add_argument(
+    resuming.add_argument(
         "--no-resume", action="store_true", help="start anew; an older run's checkpoints are removed"
     )
     parser.add_argument(

@@ -15,6 +15,7 @@ from detectron_libra.evaluation.results import write_json
 
 
 def main(argv: list[str]) -> None:
+    """Convert what the command line names."""
     parser = cli.Parser(description="Write PASCAL VOC annotations as a COCO JSON.")
     parser.add_argument(
         "--split", metavar="FILE", help="text file with one image name per line; all by default"

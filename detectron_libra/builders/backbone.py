@@ -30,20 +30,29 @@ def architecture(cfg: Config) -> dict[str, Any]:
         known = ", ".join(f"FPN.add_fpn_{n.replace('resnet', 'ResNet')}_conv5_body" for n in ARCHITECTURES)
         raise UsageError(f"MODEL.CONV_BODY: {cfg.MODEL.CONV_BODY!r} is not available; known: {known}")
     r = cfg.RESNETS
-    arguments: dict[str, Any] = {"width": r.WIDTH}
+    arguments: dict[str, Any] = {}
     if "groups" not in ARCHITECTURES[name]:
         arguments |= {
             "groups": r.NUM_GROUPS,
             "width_per_group": r.WIDTH_PER_GROUP,
             "stride_in_1x1": r.STRIDE_1X1,
         }
+    elif r.NUM_GROUPS not in (1, ARCHITECTURES[name]["groups"]):
+        raise UsageError(
+            f"RESNETS.NUM_GROUPS: {r.NUM_GROUPS}, but {name} has {ARCHITECTURES[name]['groups']}; leave it out, or use "
+            "FPN.add_fpn_ResNet101_conv5_body"
+        )
     arguments |= ARCHITECTURES[name]
-    if r.WIDTH != type(r)().WIDTH:
+    if r.WIDTH:
         arguments["width"] = r.WIDTH
     if r.STAGE_BLOCKS:
         arguments["stage_blocks"] = r.STAGE_BLOCKS
     if r.BLOCK:
         arguments["block"] = r.BLOCK
+    if arguments["block"] == "basic" and arguments.get("groups", 1) > 1:
+        raise UsageError(
+            f"RESNETS.NUM_GROUPS: {r.NUM_GROUPS} needs bottleneck blocks; {name} has basic ones, set it to 1"
+        )
     return arguments
 
 
@@ -73,7 +82,7 @@ def build_backbone(cfg: Config) -> ResNet:
 def build_pyramid(cfg: Config, channels: dict[int, int]) -> FPN:
     """The feature pyramid on a backbone with these channels per stage."""
     low, high = pyramid_levels(cfg)
-    return FPN(
+    fpn = FPN(
         {stage: c for stage, c in channels.items() if stage >= low},
         dim=cfg.FPN.DIM,
         min_level=low,
@@ -83,7 +92,11 @@ def build_pyramid(cfg: Config, channels: dict[int, int]) -> FPN:
         norm_groups=cfg.GROUP_NORM.NUM_GROUPS,
         norm_eps=cfg.GROUP_NORM.EPSILON,
         zero_init_lateral=cfg.FPN.ZERO_INIT_LATERAL,
+        extra_relu=cfg.FPN.EXTRA_RELU,
     )
+    if cfg.TRAIN.FREEZE_CONV_BODY:  # Detectron stops the gradient behind its pyramid, not before it
+        fpn.requires_grad_(False)
+    return fpn
 
 
 def build_balance(cfg: Config, fpn: FPN) -> BalancedFeaturePyramid | None:

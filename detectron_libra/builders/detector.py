@@ -1,14 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configuration to detector."""
 
+import logging
 import math
 
 from torch import nn
 
 from detectron_libra.builders.faster_rcnn import build_faster_rcnn
 from detectron_libra.builders.retinanet import build_retinanet
-from detectron_libra.config.schema import Config
+from detectron_libra.config.fields import values_of
+from detectron_libra.config.schema import KEYS, Config
 from detectron_libra.errors import UsageError
+
+log = logging.getLogger(__name__)
+
+#: Keys that would change what comes out, but do not yet: told when they are set.
+WITHOUT_EFFECT_YET = (
+    "DEDUP_BOXES",
+    "DOWNLOAD_CACHE",
+    "EXPECTED_RESULTS",
+    "TEST.COMPETITION_MODE",
+    "TEST.PROPOSAL_FILES",
+    "TEST.PROPOSAL_LIMIT",
+    "TRAIN.BBOX_THRESH",
+    "TRAIN.COPY_WEIGHTS",
+    "TRAIN.CROWD_FILTER_THRESH",
+    "TRAIN.GT_MIN_AREA",
+    "TRAIN.PROPOSAL_FILES",
+    "VIS",
+)
 
 
 def loss_weights(cfg: Config) -> dict[str, float]:
@@ -25,6 +45,7 @@ def refuse_what_is_missing(cfg: Config) -> None:
     Raises:
         UsageError: naming the key.
     """
+    values = values_of(cfg)
     asked = {
         "TEST.SOFT_NMS.ENABLED": cfg.TEST.SOFT_NMS.ENABLED,
         "TEST.BBOX_VOTE.ENABLED": cfg.TEST.BBOX_VOTE.ENABLED,
@@ -32,6 +53,13 @@ def refuse_what_is_missing(cfg: Config) -> None:
         "MODEL.RPN_ONLY": cfg.MODEL.RPN_ONLY,
         "TEST.BBOX_REG False": not cfg.TEST.BBOX_REG,
     }
+    if cfg.GROUP_NORM.NUM_GROUPS < 1 or cfg.GROUP_NORM.DIM_PER_GP > 0:
+        raise UsageError(
+            "GROUP_NORM.DIM_PER_GP: not available yet; set it to -1, and GROUP_NORM.NUM_GROUPS to 1 or more"
+        )
+    ignored = [name for name in WITHOUT_EFFECT_YET if values[name] != KEYS[name].default]
+    if ignored:
+        log.warning("%s: without effect yet", ", ".join(ignored))
     missing = [name for name, on in asked.items() if on]
     if missing:
         raise UsageError(f"{', '.join(missing)}: not available yet; remove it")

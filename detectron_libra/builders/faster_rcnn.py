@@ -35,7 +35,8 @@ def proposal_rule(cfg: Config, *, training: bool) -> ProposalRule:
         post_nms_top_n=keys.RPN_POST_NMS_TOP_N or EVERY_BOX,
         nms_threshold=keys.RPN_NMS_THRESH,
         min_size=keys.RPN_MIN_SIZE,
-        per_batch=training,
+        # per image elsewhere: mmdetection, and what is meant where a batch is larger than Detectron's two
+        per_batch=training and cfg.MODEL.BOX_GEOMETRY == "detectron",
         geometry=geometry_of(cfg),
         box_clip=cfg.BBOX_XFORM_CLIP,
     )
@@ -49,7 +50,9 @@ def box_head(cfg: Config) -> nn.Module:
     heads = {
         "add_roi_2mlp_head": lambda: TwoMLPHead(**size),
         "add_roi_Xconv1fc_head": lambda: XConvFCHead(**size, **convs, norm="none"),
-        "add_roi_Xconv1fc_gn_head": lambda: XConvFCHead(**size, **convs, norm="group"),
+        "add_roi_Xconv1fc_gn_head": lambda: XConvFCHead(
+            **size, **convs, norm="group", groups=cfg.GROUP_NORM.NUM_GROUPS
+        ),
     }
     module, _, name = f.ROI_BOX_HEAD.rpartition(".")
     if name not in heads or module not in ("fast_rcnn_heads", "head_builder"):
@@ -127,6 +130,7 @@ def build_faster_rcnn(cfg: Config, num_classes: int) -> FasterRCNN:
         fg_fraction=t.RPN_FG_FRACTION,
         geometry=geometry_of(cfg),
         assignment=cfg.MODEL.BOX_GEOMETRY,
+        min_positive=t.RPN_NEGATIVE_OVERLAP if cfg.MODEL.BOX_GEOMETRY == "continuous" else 0.0,
         crowd_threshold=crowd_threshold(cfg),
     )
     return FasterRCNN(

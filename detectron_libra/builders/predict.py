@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from detectron_libra.builders import session
 from detectron_libra.builders.data import preparation, test_loader
-from detectron_libra.builders.testing import load_detector, precision_of
-from detectron_libra.config import Config, infer, parse_config, with_values
+from detectron_libra.builders.testing import load_detector, precision_of, read_weights
+from detectron_libra.config import Config, infer, parse_config, with_options, with_values
 from detectron_libra.data.batches import arrange, collate, prepare
 from detectron_libra.data.coco import Record
 from detectron_libra.data.folder import as_dataset, list_images, without_boxes
@@ -22,7 +22,6 @@ from detectron_libra.data.images import read_image, read_size
 from detectron_libra.data.plan import Sample
 from detectron_libra.engine.saving import FINAL
 from detectron_libra.engine.test import detect
-from detectron_libra.engine.weights_file import load_weights
 from detectron_libra.errors import InputError, UsageError
 from detectron_libra.evaluation.pictures import draw, write_picture
 from detectron_libra.evaluation.results import write_json
@@ -109,23 +108,25 @@ def find_weights(place: str | os.PathLike) -> Path:
     return found[-1]
 
 
-def load(place: str | os.PathLike, *, cfg: Config | None = None) -> Predictor:
+def load(place: str | os.PathLike, *, cfg: Config | None = None, opts: Sequence[str] = ()) -> Predictor:
     """A trained detector.
 
     Args:
         place: weights (.safetensors or .pt of ours), or the output folder of a run.
         cfg: configuration; by default the one inside the weights.
+        opts: ``[KEY, VALUE, ...]`` on top of it, such as ``["DEVICE", "cpu"]``.
 
     Raises:
         InputError: no weights, or they cannot be read. UsageError: they hold no configuration and none is given.
     """
     path = find_weights(place)
-    _, metadata = load_weights(path)
+    _, metadata = read_weights(path)
     names = tuple(json.loads(metadata.get("class_names", "[]")))
     if cfg is None:
         if not metadata.get("config"):
             raise UsageError(f"{path}: no configuration in it; give the one it was trained with (--cfg)")
         cfg = parse_config(metadata["config"], str(path))
+    cfg = with_options(cfg, opts)
     if cfg.MODEL.NUM_CLASSES == -1:
         cfg = with_values(cfg, {"MODEL.NUM_CLASSES": len(names) + 1})
     device = session.start(cfg)

@@ -33,6 +33,8 @@ def build_retinanet(cfg: Config, num_classes: int) -> RetinaNet:
         num_classes=num_classes - 1,
         prior=r.PRIOR_PROB,
         norm=r.HEAD_NORM,
+        norm_groups=cfg.GROUP_NORM.NUM_GROUPS,
+        norm_eps=cfg.GROUP_NORM.EPSILON,
         share_towers=r.SHARE_CLS_BBOX_TOWER,
         softmax=r.SOFTMAX,
     )

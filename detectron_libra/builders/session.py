@@ -45,7 +45,6 @@ def start(cfg: Config) -> torch.device:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     log.info("torch %s on %s; %s; %s", torch.__version__, device, settings, backend.describe())
-    seed(cfg.RNG_SEED)
     return device
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from detectron_libra.builders import session
 from detectron_libra.builders.data import count_classes, load_test_datasets, test_loader
@@ -68,18 +68,31 @@ def test(cfg: Config, weights: str | os.PathLike) -> None:
     test_datasets(infer(with_values(cfg, {"MODEL.NUM_CLASSES": num_classes})), weights, datasets, device)
 
 
+def read_weights(
+    path: str | os.PathLike, key: str = "TEST.WEIGHTS"
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Weights and what the file tells about them, see ``engine.weights_file.load_weights``.
+
+    Raises:
+        UsageError: a kind of file that is not read yet. InputError: missing or damaged.
+    """
+    if "://" in str(path) or str(path).endswith(".pkl"):
+        raise UsageError(
+            f"{key}: {path}: Detectron's .pkl files and addresses are not read yet; give a .safetensors or .pt of ours"
+        )
+    return load_weights(path)
+
+
 def class_names_of(weights: str | os.PathLike) -> tuple[str, ...] | None:
     """The classes that weights were trained on; None where the file does not tell."""
-    _, metadata = load_weights(weights)
+    _, metadata = read_weights(weights)
     names = json.loads(metadata.get("class_names", "[]"))
     return tuple(names) or None
 
 
 def load_detector(cfg: Config, weights: str | os.PathLike, device: torch.device) -> nn.Module:
     """The detector of a configuration with weights from a file, on ``device``, in evaluation mode."""
-    if str(weights).endswith(".pkl") or "://" in str(weights):
-        raise UsageError(f"TEST.WEIGHTS: {weights}: Detectron's .pkl files and addresses are not read yet")
-    state, _ = load_weights(weights)
+    state, _ = read_weights(weights)
     model = build_detector(cfg, cfg.MODEL.NUM_CLASSES)
     apply_weights(model, state, str(weights))
     layout = torch.channels_last if cfg.CHANNELS_LAST else torch.contiguous_format

@@ -14,7 +14,7 @@ from detectron_libra.builders import session
 from detectron_libra.builders.data import count_classes, load_test_datasets, load_train_datasets, train_loader
 from detectron_libra.builders.detector import build_detector, loss_weights
 from detectron_libra.builders.solver import build_solver
-from detectron_libra.builders.testing import detect_on, measure, precision_of, test_datasets
+from detectron_libra.builders.testing import detect_on, measure, precision_of, read_weights, test_datasets
 from detectron_libra.config import Config, diff, dump, infer, parse_config, with_values
 from detectron_libra.data.coco import Dataset
 from detectron_libra.engine import checkpoint
@@ -22,7 +22,6 @@ from detectron_libra.engine.lock import locked
 from detectron_libra.engine.saving import FINAL
 from detectron_libra.engine.signals import StopFlag
 from detectron_libra.engine.train import train
-from detectron_libra.engine.weights_file import load_weights
 from detectron_libra.errors import UsageError
 from detectron_libra.files import atomic_write, ensure_writable
 from detectron_libra.logs import setup_logging
@@ -30,7 +29,9 @@ from detectron_libra.weights.apply import apply_weights
 
 log = logging.getLogger(__name__)
 
-#: Keys, and beginnings of keys, that a resumed run may have otherwise: they do not change what is trained.
+#: Policies whose learning rate depends on SOLVER.MAX_ITER.
+BY_MAX_ITER = ("cosine", "cosine_decay", "exp_decay")
+#: Keys, and beginnings of keys, that a resumed run may have otherwise.
 FREE_KEYS = (
     "SOLVER.MAX_ITER",
     "OUTPUT_DIR",
@@ -100,7 +101,16 @@ def train_and_test(
 
 def prepare(cfg: Config, folder: Path, skip_test: bool) -> Run:
     """Set up the process, read and check every data set before anything is trained."""
+    if cfg.TRAIN.WEIGHTS:
+        read_weights(cfg.TRAIN.WEIGHTS, "TRAIN.WEIGHTS")
+    elif cfg.TRAIN.FREEZE_AT > 0:
+        log.warning(
+            "TRAIN.WEIGHTS is empty and TRAIN.FREEZE_AT is %d: those stages stay random for ever; set it to 0, and "
+            "RESNETS.NORM to batch or group, to train from random weights",
+            cfg.TRAIN.FREEZE_AT,
+        )
     device = session.start(cfg)
+    session.seed(cfg.RNG_SEED)
     train_sets = load_train_datasets(cfg)
     names = train_sets[0].class_names
     test_sets = [] if skip_test else load_test_datasets(cfg, names)
@@ -193,7 +203,17 @@ def find_checkpoint(run: Run, resume: str, force: bool) -> checkpoint.Checkpoint
             raise UsageError(f"{run.folder}: no checkpoint to resume from; start without --resume")
         return None
     before = parse_config(found.state["config"], str(found.path))
-    changed = [line for line in diff(before, run.cfg) if not line.startswith(FREE_KEYS)]
+    lines = diff(before, run.cfg)
+    changed = [line for line in lines if not line.startswith((*FREE_KEYS, "DATASETS"))]
+    changed += [
+        f"DATASETS.{name}: {before.DATASETS.get(name)} -> {run.cfg.DATASETS.get(name)}"
+        for name in run.cfg.TRAIN.DATASETS
+        if before.DATASETS.get(name) != run.cfg.DATASETS.get(name)
+    ]
+    if run.cfg.SOLVER.LR_POLICY in BY_MAX_ITER and any(line.startswith("SOLVER.MAX_ITER") for line in lines):
+        log.warning(
+            "SOLVER.MAX_ITER has changed, and with %s the learning rate with it", run.cfg.SOLVER.LR_POLICY
+        )
     if changed and not force:
         raise UsageError(
             f"{found.path}: the configuration has changed since: {'; '.join(changed)}; undo it, resume with --force, "
@@ -210,12 +230,7 @@ def start_from(model: nn.Module, path: str) -> None:
     Raises:
         UsageError: a kind of file that is not read yet. InputError: the file does not fit.
     """
-    if "://" in path or path.endswith(".pkl"):
-        raise UsageError(
-            f"TRAIN.WEIGHTS: {path}: Detectron's .pkl files and addresses are not read yet; give a .safetensors or .pt "
-            "file of ours, or '' to start from random weights"
-        )
-    state, _ = load_weights(path)
+    state, _ = read_weights(path, "TRAIN.WEIGHTS")
     apply_weights(model, state, path, other_classes=True)
     log.info("weights to begin with: %s", path)
 

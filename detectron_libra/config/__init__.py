@@ -3,7 +3,14 @@
 
 from detectron_libra.config.checks import pyramid_levels
 from detectron_libra.config.dump import diff, dump
-from detectron_libra.config.load import infer, load_config, load_with_origins, parse_config, with_values
+from detectron_libra.config.load import (
+    infer,
+    load_config,
+    load_with_origins,
+    parse_config,
+    with_options,
+    with_values,
+)
 from detectron_libra.config.schema import KEYS, Config
 
 __all__ = [
@@ -16,5 +23,6 @@ __all__ = [
     "load_with_origins",
     "parse_config",
     "pyramid_levels",
+    "with_options",
     "with_values",
 ]

@@ -5,6 +5,9 @@ from collections.abc import Iterator
 
 from detectron_libra.config.schema import Config
 
+#: e to a larger power than this leaves the range of float32 (b of the balanced L1 loss).
+LARGEST_EXPONENT = 80.0
+
 #: (keys that are involved, what is wrong and the remedy); the first key is the one to name.
 Contradiction = tuple[tuple[str, ...], str]
 
@@ -100,6 +103,25 @@ def _sampling(cfg: Config) -> Iterator[Contradiction]:
             ("LIBRA.IOU_SAMPLING.NEGATIVES_PER_IM", "LIBRA.IOU_SAMPLING.ON"),
             "0 leaves a RetinaNet nothing to choose; set the negatives per image, e.g. 1000, "
             "or LIBRA.IOU_SAMPLING.ON False",
+        )
+    ratio = libra.BALANCED_L1.GAMMA / libra.BALANCED_L1.ALPHA
+    if ratio > LARGEST_EXPONENT:
+        yield (
+            ("LIBRA.BALANCED_L1.ALPHA", "LIBRA.BALANCED_L1.GAMMA"),
+            f"GAMMA / ALPHA is {ratio:.3g}, and e to that power is too large; keep it under {LARGEST_EXPONENT}",
+        )
+    if libra.BALANCED_L1.FORM == "released" and libra.BALANCED_L1.BETA > 1:
+        yield (
+            ("LIBRA.BALANCED_L1.BETA", "LIBRA.BALANCED_L1.FORM"),
+            f"{libra.BALANCED_L1.BETA} pushes boxes off their targets in FORM released; use at most 1, or FORM paper",
+        )
+    if retinanet and (cfg.LOSS.WEIGHTS.RPN_CLS != 1 or cfg.LOSS.WEIGHTS.RPN_BBOX != 1):
+        keys = ("LOSS.WEIGHTS.RPN_CLS", "LOSS.WEIGHTS.RPN_BBOX")
+        yield keys, "a RetinaNet has no RPN; leave them at 1 and use LOSS.WEIGHTS.CLS and BBOX"
+    if not retinanet and libra.IOU_SAMPLING.NEGATIVES_PER_IM:
+        yield (
+            ("LIBRA.IOU_SAMPLING.NEGATIVES_PER_IM", "RETINANET.RETINANET_ON"),
+            "it is for RetinaNet; set it to 0 (TRAIN.BATCH_SIZE_PER_IM is a Faster R-CNN's number of regions)",
         )
     if retinanet and libra.INSTANCE_SAMPLING.ON:
         yield (

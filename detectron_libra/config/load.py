@@ -61,6 +61,13 @@ def with_values(cfg: Config, values: AnyMapping[str, Any]) -> Config:
     return merge.finish()
 
 
+def with_options(cfg: Config, opts: Sequence[str]) -> Config:
+    """``cfg`` with ``[KEY, VALUE, ...]`` on top. Raises UsageError as ``load_config``."""
+    merge = _Merge(values_of(cfg))
+    merge.options(opts)
+    return merge.finish()
+
+
 def infer(cfg: Config) -> Config:
     """``cfg`` with the keys that follow from others. Source: Detectron's assert_and_infer_cfg."""
     values = values_of(cfg)

@@ -97,16 +97,19 @@ class Fpn:
     )
     ROI_CANONICAL_LEVEL: int = key(4, "The canonical level.", min=2)
     ROI_MAX_LEVEL: int = key(5, "Coarsest level of the head.", min=2)
-    ROI_MIN_LEVEL: int = key(2, "Finest level of the head.", min=2)
+    ROI_MIN_LEVEL: int = key(2, "Finest level of the head.", min=2, max=5)
     MULTILEVEL_RPN: bool = key(False, "Anchors on every level.")
     RPN_MAX_LEVEL: int = key(6, "Coarsest level with anchors.", min=2)
-    RPN_MIN_LEVEL: int = key(2, "Finest level with anchors.", min=2)
+    RPN_MIN_LEVEL: int = key(2, "Finest level with anchors.", min=2, max=5)
     RPN_ASPECT_RATIOS: tuple[float, ...] = key(
         (0.5, 1, 2), "Height over width of anchors.", of=float, above=0
     )
     RPN_ANCHOR_START_SIZE: int = key(32, "Side of the anchors on the finest level.", unit="px", min=1)
     EXTRA_CONV_LEVELS: bool = key(
         False, "P6 and P7 are convolutions of C5; otherwise P6 is a sub-sampled P5."
+    )
+    EXTRA_RELU: bool = key(
+        True, "ReLU between P6 and P7 of EXTRA_CONV_LEVELS; the released Libra RetinaNet has none."
     )
     USE_GN: bool = key(False, "GroupNorm in the pyramid.")
     NORM: str = key(
@@ -135,7 +138,7 @@ class Resnets:
         length=4,
         min=1,
     )
-    WIDTH: int = key(64, "Channels of the stem.", min=1)
+    WIDTH: int = key(0, "Channels of the stem; 0: as MODEL.CONV_BODY says.", min=0)
     NORM: str = key(
         "",
         "Normalisation; affine is frozen BatchNorm; empty: group where the functions say gn, else affine.",
@@ -148,5 +151,5 @@ class GroupNorm:
     """GroupNorm."""
 
     DIM_PER_GP: int = key(-1, "Channels per group; -1: use NUM_GROUPS.", min=-1)
-    NUM_GROUPS: int = key(32, "Groups.", min=-1)
+    NUM_GROUPS: int = key(32, "Groups; fewer where the channels are few.", min=-1)
     EPSILON: float = key(1e-5, "Added to the variance.", above=0)

@@ -10,7 +10,7 @@ from detectron_libra.config.fields import key
 class Train:
     """Training: data, batches, sampling of anchors and proposals, checkpoints."""
 
-    WEIGHTS: str = key("", "Weights to start from: a path or a Detectron URL; empty: random.")
+    WEIGHTS: str = key("", "Weights to start from: a .safetensors or .pt file of ours; empty: random.")
     DATASETS: tuple[str, ...] = key((), "Names of the training sets.", of=str)
     SCALES: tuple[int, ...] = key((600,), "Shorter side; one is drawn per image.", unit="px", of=int, min=1)
     MAX_SIZE: int = key(1000, "Upper bound of the longer side.", unit="px", min=1)

@@ -23,6 +23,8 @@ from .files import write_whole
 LONG_SIDE_PX = 800
 #: A true box counts as found by a shown box of its class at this IoU; those not found are labelled.
 FOUND_IOU = 0.5
+#: Formats other than PNG by file ending.
+FORMATS = {".jpg": "JPEG", ".pdf": "PDF"}
 
 
 def draw(
@@ -128,13 +130,13 @@ def write_pictures(
 
 
 def write_picture(file: Path | str, picture: Image.Image) -> Path:
-    """Writes a picture as PNG, atomically.
+    """Writes a picture, atomically, as the ending of the file says: .jpg, .pdf, otherwise PNG.
 
     Raises:
         RunError: the file cannot be written.
     """
     content = io.BytesIO()
-    picture.save(content, "PNG")
+    picture.save(content, FORMATS.get(Path(file).suffix, "PNG"))
     return write_whole(file, content.getvalue())
 
 

@@ -27,6 +27,7 @@ class RPNRule:
         fg_fraction: largest share of positives among them.
         geometry: the box convention.
         assignment: whose rules of matching and sampling hold: "detectron" or "continuous".
+        min_positive: IoU from which the best anchor of a ground truth is positive.
         crowd_threshold: share of an anchor inside a crowd from which it is ignored; None trains it as background.
     """
 
@@ -37,6 +38,7 @@ class RPNRule:
     fg_fraction: float
     geometry: Geometry
     assignment: str
+    min_positive: float = 0.0
     crowd_threshold: float | None = None
 
 
@@ -73,6 +75,7 @@ def rpn_losses(
         straddle=rule.straddle,
         extent=rule.geometry.extent,
         rule=rule.assignment,
+        min_positive=rule.min_positive,
         crowd_threshold=rule.crowd_threshold,
     )
     labels = sample_rpn(

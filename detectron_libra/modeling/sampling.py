@@ -70,7 +70,13 @@ def random_keys(like: Tensor) -> Tensor:
 
 
 def choose_negatives(
-    iou: Tensor, candidates: Tensor, num: Tensor, keys: Tensor, how: IoUSampling | None, high: float
+    iou: Tensor,
+    candidates: Tensor,
+    num: Tensor,
+    keys: Tensor,
+    how: IoUSampling | None,
+    high: float,
+    low: float = 0.0,
 ) -> Tensor:
     """``num`` (N,) of the candidates (N, M), by IoU where ``how`` says so."""
     if how is None:
@@ -85,6 +91,7 @@ def choose_negatives(
         floor_fraction=how.floor_fraction,
         form=how.form,
         high=high,
+        low=low,
     )
 
 
@@ -127,7 +134,7 @@ def sample_rois(match: ProposalMatch, sampling: RoISampling, *, keys: Tensor | N
             match.index, foreground, most, keys, form=s.instance.form, num_gt=match.num_gt
         )
     left = s.batch_size - positive.sum(1)
-    negative = choose_negatives(match.iou, background, left, keys, s.iou, s.bg_hi)
+    negative = choose_negatives(match.iou, background, left, keys, s.iou, s.bg_hi, s.bg_lo)
     return pack(positive, negative, s.batch_size)
 
 

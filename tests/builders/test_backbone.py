@@ -50,7 +50,7 @@ def test_resnext_is_a_resnet_with_groups_as_in_detectron():
 
 def test_the_tiny_body_keeps_its_width_unless_another_is_asked_for():
     tiny = {"MODEL__CONV_BODY": body("resnet36_tiny"), "RESNETS__STAGE_BLOCKS": "()"}
-    assert architecture(config("retinanet", **tiny, RESNETS__WIDTH=64))["width"] == 32
+    assert architecture(config("retinanet", **tiny, RESNETS__WIDTH=0))["width"] == 32
     assert architecture(config("retinanet", **tiny, RESNETS__WIDTH=16))["width"] == 16
 
 

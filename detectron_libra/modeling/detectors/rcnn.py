@@ -186,9 +186,8 @@ class FasterRCNN(Trunk):
         levels = self.features(batch)
         logits, deltas = self.rpn(levels)
         anchors = self.anchors([(level.shape[2], level.shape[3]) for level in levels], levels[0].device)
-        scales = torch.tensor([m.scale for m in batch.metas], dtype=torch.float32, device=levels[0].device)
         rule = self.train_proposals if self.training else self.test_proposals
-        proposals = make_proposals(logits, deltas, anchors, batch.sizes, scales, rule)
+        proposals = make_proposals(logits, deltas, anchors, batch.sizes, batch.scales, rule)
         if not self.training:
             return self.regions.detect(levels, proposals, batch)
         assert batch.targets is not None, "a training batch has targets"
@@ -201,5 +200,5 @@ class FasterRCNN(Trunk):
             rule=self.rpn_rule,
             box_loss=self.rpn_box_loss,
         )
-        second, second_metrics = self.regions.losses(levels, proposals, batch.targets, scales)
+        second, second_metrics = self.regions.losses(levels, proposals, batch.targets, batch.scales)
         return first | second, first_metrics | second_metrics

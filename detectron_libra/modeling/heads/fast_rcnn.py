@@ -29,13 +29,23 @@ class TwoMLPHead(nn.Module):
 class XConvFCHead(nn.Module):
     """Stacked 3x3 convolutions and one fully connected layer: ``add_roi_Xconv1fc[_gn]_head``."""
 
-    def __init__(self, *, channels: int, resolution: int, dim: int, conv_dim: int, num_convs: int, norm: str):
+    def __init__(
+        self,
+        *,
+        channels: int,
+        resolution: int,
+        dim: int,
+        conv_dim: int,
+        num_convs: int,
+        norm: str,
+        groups: int = 32,
+    ):
         super().__init__()
         layers: list[nn.Module] = []
         for i in range(num_convs):
             conv = nn.Conv2d(channels if i == 0 else conv_dim, conv_dim, 3, padding=1, bias=norm == "none")
             kaiming_normal_(conv)
-            layers += [conv, make_norm(norm, conv_dim), nn.ReLU(inplace=True)]
+            layers += [conv, make_norm(norm, conv_dim, groups=groups), nn.ReLU(inplace=True)]
         self.convs = nn.Sequential(*layers)
         self.fc6 = nn.Linear(conv_dim * resolution * resolution, dim)
         self.relu = nn.ReLU(inplace=True)

@@ -13,7 +13,9 @@ from detectron_libra.modeling.norm import make_norm
 PREDICTION_STD = 0.01  # Detectron's retinanet_heads.py: every weight of the head is drawn with it
 
 
-def tower(channels_in: int, channels: int, depth: int, norm: str) -> nn.Sequential:
+def tower(
+    channels_in: int, channels: int, depth: int, norm: str, groups: int = 32, eps: float = 1e-5
+) -> nn.Sequential:
     """``depth`` times 3x3 convolution, normalisation if any, ReLU."""
     layers: list[nn.Module] = []
     for i in range(depth):
@@ -22,7 +24,7 @@ def tower(channels_in: int, channels: int, depth: int, norm: str) -> nn.Sequenti
             normal_(conv, PREDICTION_STD)
         else:
             kaiming_normal_(conv)
-        layers += [conv, make_norm(norm, channels), nn.ReLU(inplace=True)]
+        layers += [conv, make_norm(norm, channels, groups=groups, eps=eps), nn.ReLU(inplace=True)]
     return nn.Sequential(*(layer for layer in layers if not isinstance(layer, nn.Identity)))
 
 
@@ -44,6 +46,7 @@ class RetinaNetHead(nn.Module):
         num_classes: classes without background.
         prior: probability of an object that the class biases start from.
         norm: "none", "group" or "batch"; statistics of "batch" are shared by all levels.
+        norm_groups, norm_eps: see ``make_norm``.
         share_towers: one tower for both outputs.
         softmax: one more output per anchor, the background's, first.
 
@@ -60,13 +63,17 @@ class RetinaNetHead(nn.Module):
         num_classes: int,
         prior: float = 0.01,
         norm: str = "none",
+        norm_groups: int = 32,
+        norm_eps: float = 1e-5,
         share_towers: bool = False,
         softmax: bool = False,
     ):
         super().__init__()
         outputs = num_classes + 1 if softmax else num_classes
-        self.cls_tower = tower(channels_in, channels, num_convs, norm)
-        self.box_tower = None if share_towers else tower(channels_in, channels, num_convs, norm)
+        self.cls_tower = tower(channels_in, channels, num_convs, norm, norm_groups, norm_eps)
+        self.box_tower = None
+        if not share_towers:
+            self.box_tower = tower(channels_in, channels, num_convs, norm, norm_groups, norm_eps)
         self.cls_pred = prediction(channels, num_anchors * outputs)
         self.box_pred = prediction(channels, num_anchors * 4)
         with torch.no_grad():

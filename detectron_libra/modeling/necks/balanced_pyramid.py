@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from detectron_libra.errors import UsageError
@@ -126,6 +128,9 @@ class BalancedFeaturePyramid(nn.Module):
         channels = [level.shape[1] for level in levels]
         if any(c != self.out_channels for c in channels):
             raise UsageError(f"balanced pyramid: levels of {channels} channels, made for {self.out_channels}")
+        # A CUDA autocast leaves normalised levels in float32 and the bare convolutions above them in half.
+        dtype = functools.reduce(torch.promote_types, (level.dtype for level in levels))
+        levels = [level.to(dtype) for level in levels]
         common = integrate(levels, self.refine_index)
         if self.refine is not None:
             common = self.refine(common)

@@ -84,12 +84,13 @@ def sample_by_iou(
     floor_fraction: float = 0.0,
     form: str = "paper",
     high: float = 0.5,
+    low: float = 0.0,
     max_iou: Tensor | None = None,
 ) -> Tensor:
     """IoU-balanced choice of negatives: the same number from each interval of IoU, as far as it holds enough.
 
     The interval of IoU is cut into ``bins`` parts; each gives num / bins boxes at random; what is missing
-    (empty parts, the remainder) comes at random from the rest. Form "paper" cuts [max(floor, 0), high), so
+    (empty parts, the remainder) comes at random from the rest. Form "paper" cuts [max(floor, low), high), so
     that every part can hold negatives. Form "released" cuts [max(floor, 0), largest IoU of any box), as the
     published code does: once ground truth is among the boxes that is [0, 1), and the last part stays empty.
 
@@ -103,7 +104,7 @@ def sample_by_iou(
             IoU 0, and a negative value makes no such set.
         floor_fraction: share of ``num`` meant for that set.
         form: "paper" or "released".
-        high: the IoU below which a box is a negative (form "paper").
+        high, low: the IoU below which, and from which, a box is a negative (form "paper").
         max_iou: (N,) float32, upper end for form "released"; by default the largest of ``iou``.
 
     Returns:
@@ -128,7 +129,7 @@ def sample_by_iou(
     iou_set = candidates & ~low_set
     wanted = (num.double() * (1 - floor_fraction)).long()
 
-    part = interval_of(iou, max(floor, 0.0), top, bins)
+    part = interval_of(iou, max(floor, low if form == "paper" else 0.0, 0.0), top, bins)
     group = torch.where(iou_set, part, torch.where(low_set, bins + 1, bins + 2))
     rank = rank_in_group(group, keys, bins + 3)
     share = wanted // bins if bins > 1 else torch.zeros_like(wanted)
