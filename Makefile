@@ -13,11 +13,12 @@ PIP := $(BIN)/python -m pip install --quiet
 # Stamps: the files whose age says what was done last. The torch stamp carries the request, so that TORCH= counts.
 STAMPS := $(VENV)/.stamps
 REQUEST := $(shell printf '%s' '$(TORCH) $(TORCH_INDEX)' | cksum | cut -d' ' -f1)
-VENV_DONE := $(STAMPS)/venv
+VENV_DONE := $(STAMPS)/venv-$(shell $(PYTHON) -c 'import sys; print(*sys.version_info[:2], sep=".")' 2>/dev/null)
 TORCH_DONE := $(STAMPS)/torch-$(REQUEST)
 DEPS_DONE := $(STAMPS)/dependencies
-# A different FORCE_CUDA or architecture list is a different library.
-BUILD_REQUEST := $(shell printf '%s' '$(FORCE_CUDA) $(TORCH_CUDA_ARCH_LIST) $(LIBRA_MATH)' | cksum | cut -d' ' -f1)
+# A different FORCE_CUDA, architecture list or nvcc is a different library.
+BUILD_REQUEST := $(shell printf '%s' '$(FORCE_CUDA) $(TORCH_CUDA_ARCH_LIST) $(LIBRA_MATH) $(CUDA_HOME)' \
+  "$$(command -v nvcc)" | cksum | cut -d' ' -f1)
 BUILD_DONE := $(STAMPS)/build-$(BUILD_REQUEST)
 SOURCES := setup.py pyproject.toml $(shell find csrc -name '*.h' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.cu')
 LINT := detectron_libra tests tools setup.py
@@ -72,13 +73,16 @@ $(VENV_DONE):
 	  { echo "make: $(PYTHON) is $$($(PYTHON) -V 2>&1), and 3.10 or newer is needed: set PYTHON=python3.12 or the like" >&2; exit 2; }
 	@command -v g++ >/dev/null || { echo "make: no g++: apt-get install g++" >&2; exit 2; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
-	  { echo "make: $(PYTHON) cannot make virtual environments: apt-get install python3-venv" >&2; exit 2; }
+	  { echo "make: $(PYTHON) cannot make virtual environments: apt-get install $(notdir $(PYTHON))-venv" >&2; exit 2; }
 	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || \
-	  { echo "make: no Python.h for $(PYTHON): apt-get install python3-dev" >&2; exit 2; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	  { echo "make: no Python.h for $(PYTHON): apt-get install $(notdir $(PYTHON))-dev" >&2; exit 2; }
+	@rm -rf $(STAMPS)
+	$(PYTHON) -m venv --clear $(VENV)
 	@mkdir -p $(STAMPS) && touch $@
 
 $(TORCH_DONE): $(VENV_DONE)
+	@# Another request was served before: pip would take the same version from another index for satisfied.
+	@if ls $(STAMPS)/torch-* >/dev/null 2>&1; then $(BIN)/python -m pip uninstall --quiet --yes torch; fi
 	$(PIP) '$(TORCH)' $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 	@rm -f $(STAMPS)/torch-* $(STAMPS)/build-* && touch $@
 

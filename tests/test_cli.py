@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Options, pairs, exit codes and output of the tools."""
 
+import io
 import logging
 import os
 import subprocess
@@ -153,3 +154,19 @@ def test_a_reader_that_goes_away_leaves_no_trace():
     command = f"{sys.executable} tools/print_config.py | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+class FullDisk(io.StringIO):
+    """Where nothing more fits."""
+
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_full_screen_stops_no_run_and_is_told_once(capsys, monkeypatch, root_logger):
+    monkeypatch.setattr("sys.stdout", FullDisk())
+    logs.setup_logging()
+    for _ in range(3):
+        logging.getLogger("x").info("a line")
+    told = capsys.readouterr().err
+    assert told.count("the log is incomplete") == 1 and "Traceback" not in told

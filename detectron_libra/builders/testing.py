@@ -16,6 +16,7 @@ from detectron_libra.builders.detector import build_detector
 from detectron_libra.config import Config, dump, infer, with_values
 from detectron_libra.data.coco import Dataset
 from detectron_libra.data.images import read_image
+from detectron_libra.engine.signals import StopFlag
 from detectron_libra.engine.test import Detected, detect
 from detectron_libra.engine.weights_file import load_weights
 from detectron_libra.errors import UsageError
@@ -36,10 +37,12 @@ def precision_of(cfg: Config, *, training: bool) -> str:
     return cfg.TRAIN.PRECISION if training else cfg.TEST.PRECISION or cfg.TRAIN.PRECISION
 
 
-def detect_on(cfg: Config, model: nn.Module, dataset: Dataset, device: torch.device) -> Detected:
-    """Detections of every image of a set."""
+def detect_on(
+    cfg: Config, model: nn.Module, dataset: Dataset, device: torch.device, stop: StopFlag | None = None
+) -> Detected:
+    """Detections of every image of a set; ``stop`` ends it with SystemExit."""
     loader = test_loader(cfg, dataset, pin_memory=device.type == "cuda")
-    return detect(model, loader, device=device, precision=precision_of(cfg, training=False))
+    return detect(model, loader, device=device, precision=precision_of(cfg, training=False), stop=stop)
 
 
 def measure(cfg: Config, dataset: Dataset, detections: Mapping[int | str, Detections]) -> dict[str, dict]:

@@ -23,7 +23,8 @@ from detectron_libra.engine.saving import FINAL
 from detectron_libra.engine.signals import StopFlag
 from detectron_libra.engine.train import train
 from detectron_libra.errors import UsageError
-from detectron_libra.files import atomic_write, ensure_writable
+from detectron_libra.evaluation.files import write_whole
+from detectron_libra.files import ensure_writable
 from detectron_libra.logs import setup_logging
 from detectron_libra.weights.apply import apply_weights
 
@@ -147,7 +148,7 @@ def run_training(run: Run, resume: str, force: bool) -> Path:
     optimizer, schedule = build_solver(cfg, model)
     start = checkpoint.restore(found, model, optimizer, class_names=run.class_names) if found else 0
     loader = train_loader(cfg, run.train_sets, start_iteration=start, pin_memory=run.device.type == "cuda")
-    atomic_write(folder / "config.yaml", dump(cfg).encode())
+    write_whole(folder / "config.yaml", dump(cfg).encode())
     log.info("%s", describe(run, model, start))
     begun = time.perf_counter()
     with StopFlag() as stop:
@@ -169,11 +170,13 @@ def run_training(run: Run, resume: str, force: bool) -> Path:
             checkpoints_kept=cfg.TRAIN.CHECKPOINTS_KEPT,
             log_period=cfg.LOG.PERIOD,
             eval_period=cfg.TRAIN.EVAL_PERIOD,
-            evaluate=lambda iteration: evaluate(run, model, iteration),
+            evaluate=lambda iteration: evaluate(run, model, iteration, stop),
             stop=stop,
             config_text=dump(cfg),
             class_names=run.class_names,
         )
+    if stop:  # it came in the last step; the weights are written
+        raise SystemExit(stop.exit_code)
     seconds = time.perf_counter() - begun
     images = (cfg.SOLVER.MAX_ITER - start) * cfg.TRAIN.IMS_PER_BATCH
     log.info(
@@ -235,13 +238,13 @@ def start_from(model: nn.Module, path: str) -> None:
     log.info("weights to begin with: %s", path)
 
 
-def evaluate(run: Run, model: nn.Module, iteration: int) -> dict[str, dict]:
+def evaluate(run: Run, model: nn.Module, iteration: int, stop: StopFlag) -> dict[str, dict]:
     """Box metrics of every test set at some point of the training."""
     results: dict[str, dict] = {}
     for dataset in run.test_sets:
         if not dataset.annotated:
             continue
-        found = detect_on(run.cfg, model, dataset, run.device)
+        found = detect_on(run.cfg, model, dataset, run.device, stop)
         results |= measure(run.cfg, dataset, found.detections)
         log.info("iteration %d: %s AP %s", iteration, dataset.name, results[dataset.name]["box"]["AP"])
     return {name: {"box": values["box"]} for name, values in results.items()}

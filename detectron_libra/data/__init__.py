@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Images and annotations: read, checked, changed and put into batches."""

@@ -29,7 +29,11 @@ def locked(folder: Path | str) -> Iterator[Path]:
         UsageError: another process holds it.
     """
     path = Path(folder) / NAME
-    with open(path, "a+") as file:
+    try:
+        file = open(path, "a+")  # noqa: SIM115  closed below
+    except OSError as e:
+        raise UsageError(f"{path}: cannot be opened ({e.strerror}); set OUTPUT_DIR to another folder") from e
+    with file:
         try:
             # A record lock: workers do not inherit it, and one may outlive a killed run.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -22,7 +22,10 @@ def test_a_known_set_that_is_not_there_says_how_to_bring_it(tmp_path, monkeypatc
     file = tmp_path / "coco/annotations/instances_train2017.json"
     file.parent.mkdir(parents=True)
     file.write_text("{}")
-    assert locate(load_config(None, []), "coco_2017_train") == (str(tmp_path / "coco/coco_train2017"), str(file))
+    assert locate(load_config(None, []), "coco_2017_train") == (
+        str(tmp_path / "coco/coco_train2017"),
+        str(file),
+    )
 
 
 def test_a_declared_set_wins_over_a_known_one():

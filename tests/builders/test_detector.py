@@ -216,3 +216,36 @@ def test_what_there_is_not_is_refused_by_its_key(kind, changes, key):
     with pytest.raises(UsageError, match=key.replace(".", r"\.")) as error:
         build(kind, **changes)
     assert "\n" not in str(error.value)
+
+
+def test_keys_without_effect_are_told(caplog):
+    build_detector(config("retinanet", TRAIN__GT_MIN_AREA=400, VIS=True), 4)
+    assert "TRAIN.GT_MIN_AREA, VIS: without effect yet" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"GROUP_NORM__DIM_PER_GP": 16}, "GROUP_NORM.DIM_PER_GP"),
+        ({"GROUP_NORM__NUM_GROUPS": -1}, "GROUP_NORM.DIM_PER_GP"),
+        ({"RESNETS__NUM_GROUPS": 32}, "RESNETS.NUM_GROUPS"),
+        (
+            {"MODEL__CONV_BODY": "FPN.add_fpn_ResNeXt101_32x8d_conv5_body", "RESNETS__NUM_GROUPS": 64},
+            "RESNETS.NUM_GROUPS",
+        ),
+    ],
+)
+def test_what_a_backbone_cannot_be_is_refused_by_key(changes, key):
+    with pytest.raises(UsageError, match=key):
+        build_detector(config("retinanet", **changes), 4)
+
+
+def test_a_frozen_body_is_frozen_up_to_the_pyramid():
+    model = build_detector(libra("faster_rcnn", TRAIN__FREEZE_CONV_BODY=True), 4)
+    parts = {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad}
+    assert parts == {"balance", "rpn", "regions"}
+
+
+def test_the_relu_between_p6_and_p7_can_be_left_out():
+    assert build_detector(config("retinanet"), 4).neck.extra_relu
+    assert not build_detector(config("retinanet", FPN__EXTRA_RELU=False), 4).neck.extra_relu

@@ -116,7 +116,10 @@ def test_a_huge_value_makes_a_short_message():
         ),
         (["RETINANET.RETINANET_ON", "True"], "a RetinaNet needs the pyramid; set FPN.FPN_ON True"),
         ([*P3_P7, "LIBRA.PYRAMID.REFINE_LEVEL", "2"], "the pyramid has no level 2; take one from 3 to 7"),
-        (["FPN.RPN_MIN_LEVEL", "7"], "FPN.RPN_MIN_LEVEL: 7 is above FPN.RPN_MAX_LEVEL 6; lower it"),
+        (
+            ["FPN.RPN_MIN_LEVEL", "5", "FPN.RPN_MAX_LEVEL", "4"],
+            "FPN.RPN_MIN_LEVEL: 5 is above FPN.RPN_MAX_LEVEL 4; lower it",
+        ),
     ],
 )
 def test_faults_of_options(opts, message):

@@ -164,3 +164,13 @@ def test_other_levels_than_it_was_made_for_are_refused():
         BalancedFeaturePyramid(8)(inputs()[:4])
     with pytest.raises(UsageError, match="made for 16"):
         BalancedFeaturePyramid(16)(inputs())
+
+
+def test_levels_of_two_dtypes_become_the_wider_one():
+    """CUDA's autocast leaves normalised levels in float32 and bare convolutions in half."""
+    model = BalancedFeaturePyramid(4, levels=(3, 4, 5), refine_level=4, refine="none")
+    levels = [torch.randn(1, 4, s, s) for s in (8, 4)] + [torch.randn(1, 4, 2, 2, dtype=torch.bfloat16)]
+    out = model(levels)
+    assert [level.dtype for level in out] == [torch.float32] * 3
+    expected = model([*levels[:2], levels[2].float()])
+    assert all(torch.equal(a, b) for a, b in zip(out, expected, strict=True))

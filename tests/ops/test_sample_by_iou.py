@@ -265,3 +265,17 @@ def test_no_boxes_and_unknown_forms():
     assert sample_uniform(none.bool(), torch.tensor([3, 3]), none).shape == (2, 0)
     with pytest.raises(ValueError, match="form"):
         sample_by_iou(none, none.bool(), torch.tensor([3, 3]), none, form="best")
+
+
+def test_the_papers_parts_begin_where_negatives_begin():
+    """With negatives from 0.3 on, thirds of [0.3, 0.5) give the same number each; thirds of [0, 0.5) would not."""
+    iou = torch.linspace(0.3, 0.4999, 900)[None]
+    chosen = sample_by_iou(
+        iou,
+        torch.ones_like(iou, dtype=torch.bool),
+        torch.tensor([90]),
+        torch.rand(iou.shape, generator=torch.Generator().manual_seed(0)),
+        high=0.5,
+        low=0.3,
+    )
+    assert [int(chosen[0, k * 300 : (k + 1) * 300].sum()) for k in range(3)] == [30, 30, 30]

@@ -77,3 +77,18 @@ def test_no_image_and_no_weights_exit_3(trained, tmp_path):
     refused(run("infer_simple.py", *words, trained.weights, tmp_path / "empty"), 3, tmp_path / "empty")
     refused(run("infer_simple.py", *words, trained.weights, tmp_path / "gone.jpg"), 3, "gone.jpg")
     refused(run("infer_simple.py", *words, tmp_path / "empty", trained.images), 3, tmp_path / "empty")
+
+
+@pytest.mark.parametrize(("ending", "begins"), [("png", b"\x89PNG"), ("jpg", b"\xff\xd8"), ("pdf", b"%PDF")])
+def test_pictures_are_what_their_ending_says(trained, tmp_path, ending, begins):
+    words = ["--wts", trained.weights, "--output-dir", tmp_path, "--always-out", "--output-ext", ending]
+    assert run("infer_simple.py", *words, trained.images).code == 0
+    files = list(tmp_path.glob(f"*.{ending}"))
+    assert len(files) == 5 and all(file.read_bytes().startswith(begins) for file in files)
+
+
+def test_pairs_change_the_configuration_inside_the_weights(trained, tmp_path):
+    words = ["--wts", trained.weights, "--output-dir", tmp_path, trained.images, "TEST.DETECTIONS_PER_IM", 1]
+    done = run("infer_simple.py", *words)
+    assert done.code == 0, done.err
+    assert all(len(entry["objects"]) == 1 for entry in json.loads((tmp_path / "detections.json").read_text()))

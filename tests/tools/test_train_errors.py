@@ -139,3 +139,14 @@ def test_a_worker_that_dies_exits_4(config):
 def test_debug_shows_where_it_happened(tmp_path):
     done = run("train_net.py", "--cfg", tmp_path / "nope.yaml", "--debug")
     assert done.code == 2 and "Traceback" in done.err
+
+
+def test_resume_and_no_resume_exclude_each_other(config):
+    refused(run("train_net.py", "--cfg", config, "--resume", "--no-resume"), 2, "--no-resume")
+
+
+@pytest.mark.parametrize("weights", ["model.pkl", "https://example.org/R-50.pkl"])
+def test_weights_of_detectron_are_refused_before_any_data_is_read(config, weights):
+    words = ["train_net.py", "--cfg", config, "TRAIN.WEIGHTS", weights, "TRAIN.DATASETS", "('absent',)"]
+    refused(run(*words), 2, "TRAIN.WEIGHTS", weights, "not read yet")
+    refused(run("test_net.py", "--cfg", config, "TEST.WEIGHTS", weights), 2, "TEST.WEIGHTS", "not read yet")

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values that do not go together are refused before anything is built, by key and with the remedy."""
+
+import pytest
+
+from detectron_libra.config import load_config, with_options
+from detectron_libra.errors import UsageError
+
+RETINANET = ["FPN.FPN_ON", "True", "RETINANET.RETINANET_ON", "True"]
+
+
+@pytest.mark.parametrize(
+    ("opts", "message"),
+    [
+        (["LIBRA.BALANCED_L1.ALPHA", "0.01"], "LIBRA.BALANCED_L1.ALPHA: GAMMA / ALPHA is 150"),
+        (["LIBRA.BALANCED_L1.BETA", "2.0", "LIBRA.BALANCED_L1.FORM", "released"], "BETA: 2.0 pushes boxes"),
+        ([*RETINANET, "LOSS.WEIGHTS.RPN_CLS", "2.0"], "LOSS.WEIGHTS.RPN_CLS: a RetinaNet has no RPN"),
+        (["LIBRA.IOU_SAMPLING.NEGATIVES_PER_IM", "100"], "NEGATIVES_PER_IM: it is for RetinaNet"),
+        ([*RETINANET, "LIBRA.IOU_SAMPLING.ON", "True"], "NEGATIVES_PER_IM: 0 leaves a RetinaNet nothing"),
+    ],
+)
+def test_a_contradiction_names_its_key(opts, message):
+    with pytest.raises(UsageError, match=message):
+        load_config(None, opts)
+
+
+def test_options_on_top_of_a_configuration_keep_the_rest():
+    cfg = load_config(None, [*RETINANET, "TEST.SCALE", "240"])
+    changed = with_options(cfg, ["DEVICE", "cpu"])
+    assert (changed.DEVICE, changed.TEST.SCALE, changed.RETINANET.RETINANET_ON) == ("cpu", 240, True)
+    with pytest.raises(UsageError, match=r"TEST\.SCALLE.*TEST\.SCALE"):
+        with_options(cfg, ["TEST.SCALLE", "1"])
