@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configuration to anchors."""
 
+from detectron_libra.builders.rules import geometry_of
 from detectron_libra.config.checks import pyramid_levels
 from detectron_libra.config.schema import Config
 from detectron_libra.errors import UsageError
-from detectron_libra.geometry import GEOMETRIES
 from detectron_libra.modeling.anchors import AnchorGrid, base_anchors, octave_anchors
 
 
@@ -35,7 +35,7 @@ def retinanet_anchors(cfg: Config, levels: tuple[int, int]) -> AnchorGrid:
             r.ASPECT_RATIOS,
             scales_per_octave=r.SCALES_PER_OCTAVE,
             anchor_scale=r.ANCHOR_SCALE,
-            geometry=GEOMETRIES[cfg.MODEL.BOX_GEOMETRY],
+            geometry=geometry_of(cfg),
         )
         for stride in strides
     ]
@@ -44,7 +44,7 @@ def retinanet_anchors(cfg: Config, levels: tuple[int, int]) -> AnchorGrid:
 
 def rpn_anchors(cfg: Config, levels: tuple[int, int]) -> AnchorGrid:
     """The region proposal network's anchors: one size per level, doubled from level to level."""
-    geometry = GEOMETRIES[cfg.MODEL.BOX_GEOMETRY]
+    geometry = geometry_of(cfg)
     bases, strides = [], []
     for level in range(levels[0], levels[1] + 1):
         size = cfg.FPN.RPN_ANCHOR_START_SIZE * 2 ** (level - cfg.FPN.RPN_MIN_LEVEL)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from detectron_libra.builders.rules import geometry_of
 from detectron_libra.config.schema import Config
 from detectron_libra.data.batches import Preparation
 from detectron_libra.data.catalog import FILE_PREFIXES, find
@@ -14,7 +15,6 @@ from detectron_libra.data.coco import Dataset
 from detectron_libra.data.loader import Loader, build_test_loader, build_train_loader
 from detectron_libra.data.shapes import make_shapes
 from detectron_libra.errors import InputError, UsageError
-from detectron_libra.geometry import GEOMETRIES
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def load_dataset(
         name,
         folder,
         annotations,
-        extent=GEOMETRIES[cfg.MODEL.BOX_GEOMETRY].extent,
+        extent=geometry_of(cfg).extent,
         level=cfg.DATA.CHECK,
         workers=workers(cfg),
         class_names=class_names,
@@ -120,7 +120,7 @@ def preparation(cfg: Config) -> Preparation:
 
 
 def _shared(cfg: Config) -> dict:
-    geometry = GEOMETRIES[cfg.MODEL.BOX_GEOMETRY]
+    geometry = geometry_of(cfg)
     return {
         "stride": cfg.FPN.COARSEST_STRIDE if cfg.FPN.FPN_ON else 0,
         "extent": geometry.extent,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from detectron_libra.builders import session
 from detectron_libra.builders.data import preparation, test_loader
+from detectron_libra.builders.rules import geometry_of
 from detectron_libra.builders.testing import load_detector, precision_of, read_weights
 from detectron_libra.config import Config, infer, parse_config, with_options, with_values
 from detectron_libra.data.batches import arrange, collate, prepare
@@ -26,7 +27,6 @@ from detectron_libra.errors import InputError, UsageError
 from detectron_libra.evaluation.pictures import draw, write_picture
 from detectron_libra.evaluation.results import write_json
 from detectron_libra.files import ensure_writable
-from detectron_libra.geometry import GEOMETRIES
 from detectron_libra.structures import Detections
 
 log = logging.getLogger(__name__)
@@ -172,7 +172,7 @@ def predict_files(
             None,
             predictor.class_names,
             threshold=threshold,
-            extent=GEOMETRIES[cfg.MODEL.BOX_GEOMETRY].extent,
+            extent=geometry_of(cfg).extent,
         )
         write_picture(folder / f"{Path(record.file).name}.{picture_extension}", picture)
         written += 1

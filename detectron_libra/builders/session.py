@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from detectron_libra.config.schema import Config
 from detectron_libra.engine.cpu import tune_cpu
@@ -46,6 +47,12 @@ def start(cfg: Config) -> torch.device:
         torch.use_deterministic_algorithms(True)
     log.info("torch %s on %s; %s; %s", torch.__version__, device, settings, backend.describe())
     return device
+
+
+def place(cfg: Config, model: nn.Module, device: torch.device) -> nn.Module:
+    """The model on the device, in the memory format of CHANNELS_LAST."""
+    layout = torch.channels_last if cfg.CHANNELS_LAST else torch.contiguous_format
+    return model.to(device, memory_format=layout)  # type: ignore[call-overload]
 
 
 def seed(number: int) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from detectron_libra.builders import session
 from detectron_libra.builders.data import count_classes, load_test_datasets, test_loader
 from detectron_libra.builders.detector import build_detector
+from detectron_libra.builders.rules import geometry_of
 from detectron_libra.config import Config, dump, infer, with_values
 from detectron_libra.data.coco import Dataset
 from detectron_libra.data.images import read_image
@@ -25,7 +26,6 @@ from detectron_libra.evaluation.pictures import write_pictures
 from detectron_libra.evaluation.results import log_copypaste, results_dict, write_detections, write_json
 from detectron_libra.evaluation.table import summary_table
 from detectron_libra.files import ensure_writable
-from detectron_libra.geometry import GEOMETRIES
 from detectron_libra.structures import Detections
 from detectron_libra.weights.apply import apply_weights
 
@@ -50,7 +50,7 @@ def measure(cfg: Config, dataset: Dataset, detections: Mapping[int | str, Detect
     return results_dict(
         dataset,
         detections,
-        extent=GEOMETRIES[cfg.MODEL.BOX_GEOMETRY].extent,
+        extent=geometry_of(cfg).extent,
         threshold=cfg.TEST.CONCEPT_THRESH,
         iou=cfg.TEST.BOX_IOU_THRESH,
     )
@@ -71,6 +71,14 @@ def test(cfg: Config, weights: str | os.PathLike) -> None:
     test_datasets(infer(with_values(cfg, {"MODEL.NUM_CLASSES": num_classes})), weights, datasets, device)
 
 
+def refuse_foreign(path: str | os.PathLike, key: str) -> None:
+    """Raises UsageError for a kind of weights that is not read yet; does not open the file."""
+    if "://" in str(path) or str(path).endswith(".pkl"):
+        raise UsageError(
+            f"{key}: {path}: Detectron's .pkl files and addresses are not read yet; give a .safetensors or .pt of ours"
+        )
+
+
 def read_weights(
     path: str | os.PathLike, key: str = "TEST.WEIGHTS"
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -79,10 +87,7 @@ def read_weights(
     Raises:
         UsageError: a kind of file that is not read yet. InputError: missing or damaged.
     """
-    if "://" in str(path) or str(path).endswith(".pkl"):
-        raise UsageError(
-            f"{key}: {path}: Detectron's .pkl files and addresses are not read yet; give a .safetensors or .pt of ours"
-        )
+    refuse_foreign(path, key)
     return load_weights(path)
 
 
@@ -98,8 +103,7 @@ def load_detector(cfg: Config, weights: str | os.PathLike, device: torch.device)
     state, _ = read_weights(weights)
     model = build_detector(cfg, cfg.MODEL.NUM_CLASSES)
     apply_weights(model, state, str(weights))
-    layout = torch.channels_last if cfg.CHANNELS_LAST else torch.contiguous_format
-    return model.to(device, memory_format=layout).eval()  # type: ignore[call-overload]
+    return session.place(cfg, model, device).eval()
 
 
 def test_datasets(
@@ -131,7 +135,7 @@ def report(
     cfg: Config, dataset: Dataset, detections: Mapping[int | str, Detections], folder: Path
 ) -> dict[str, dict]:
     """Write detections, pictures and, where the set has annotations, results.json; log the table."""
-    extent = GEOMETRIES[cfg.MODEL.BOX_GEOMETRY].extent
+    extent = geometry_of(cfg).extent
     write_detections(folder / "detections.pkl", dataset, detections, config_text=dump(cfg))
     write_json(
         folder / f"bbox_{dataset.name}_results.json", to_coco_results(dataset, detections, extent=extent)

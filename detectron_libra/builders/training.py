@@ -14,7 +14,14 @@ from detectron_libra.builders import session
 from detectron_libra.builders.data import count_classes, load_test_datasets, load_train_datasets, train_loader
 from detectron_libra.builders.detector import build_detector, loss_weights
 from detectron_libra.builders.solver import build_solver
-from detectron_libra.builders.testing import detect_on, measure, precision_of, read_weights, test_datasets
+from detectron_libra.builders.testing import (
+    detect_on,
+    measure,
+    precision_of,
+    read_weights,
+    refuse_foreign,
+    test_datasets,
+)
 from detectron_libra.config import Config, diff, dump, infer, parse_config, with_values
 from detectron_libra.data.coco import Dataset
 from detectron_libra.engine import checkpoint
@@ -103,7 +110,9 @@ def train_and_test(
 def prepare(cfg: Config, folder: Path, skip_test: bool) -> Run:
     """Set up the process, read and check every data set before anything is trained."""
     if cfg.TRAIN.WEIGHTS:
-        read_weights(cfg.TRAIN.WEIGHTS, "TRAIN.WEIGHTS")
+        refuse_foreign(
+            cfg.TRAIN.WEIGHTS, "TRAIN.WEIGHTS"
+        )  # before the data is read; a resumed run never opens it
     elif cfg.TRAIN.FREEZE_AT > 0:
         log.warning(
             "TRAIN.WEIGHTS is empty and TRAIN.FREEZE_AT is %d: those stages stay random for ever; set it to 0, and "
@@ -143,8 +152,7 @@ def run_training(run: Run, resume: str, force: bool) -> Path:
     model = build_detector(cfg, cfg.MODEL.NUM_CLASSES)
     if cfg.TRAIN.WEIGHTS and not found:
         start_from(model, cfg.TRAIN.WEIGHTS)
-    layout = torch.channels_last if cfg.CHANNELS_LAST else torch.contiguous_format
-    model = model.to(run.device, memory_format=layout)  # type: ignore[call-overload]
+    model = session.place(cfg, model, run.device)
     optimizer, schedule = build_solver(cfg, model)
     start = checkpoint.restore(found, model, optimizer, class_names=run.class_names) if found else 0
     loader = train_loader(cfg, run.train_sets, start_iteration=start, pin_memory=run.device.type == "cuda")

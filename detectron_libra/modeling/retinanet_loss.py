@@ -17,6 +17,14 @@ from detectron_libra.structures import Targets
 
 
 @dataclass(frozen=True)
+class NegativeChoice:
+    """IoU-balanced negatives for a dense detector."""
+
+    per_image: int
+    sampling: IoUSampling
+
+
+@dataclass(frozen=True)
 class RetinaNetRule:
     """Which anchors learn what.
 
@@ -40,15 +48,7 @@ class RetinaNetRule:
     geometry: Geometry
     assignment: str
     crowd_threshold: float | None = None
-    negatives: "NegativeChoice | None" = None
-
-
-@dataclass(frozen=True)
-class NegativeChoice:
-    """IoU-balanced negatives for a dense detector."""
-
-    per_image: int
-    sampling: IoUSampling
+    negatives: NegativeChoice | None = None
 
 
 def box_targets(

@@ -9,26 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch.library import opcheck
 
-from detectron_libra.ops import backend
 from detectron_libra.ops.pyramid import integrate, integrate_reference, strengthen, strengthen_reference
 from tests import golden
-from tests.ops.harness import with_backend
+from tests.ops.harness import needs_kernels, with_backend
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
 IRREGULAR = [(7, 5), (9, 3), (4, 6), (1, 1), (3, 2)]
 ODD = [(37, 53), (19, 27), (10, 14), (5, 7), (3, 4)]
 CASES = [("bfp_ties", 2), ("bfp_ties", 3), ("bfp_irregular", 2), *(("bfp_sweep", r) for r in range(5))]
-
-compiled_only = pytest.mark.skipif(not backend.is_built(), reason="the kernels are not built: make build")
-
-
-@pytest.fixture(params=["reference", pytest.param("compiled", marks=compiled_only)])
-def implementation(request):
-    """Runs a test with the plain-PyTorch definition and with the kernels."""
-    before = backend.get_backend()
-    backend.set_backend(request.param)
-    yield request.param
-    backend.set_backend(before)
 
 
 def make_levels(
@@ -63,7 +51,7 @@ def run(levels, refine, *, weights=None):
 
 @pytest.mark.parametrize("memory_format", FORMATS)
 @pytest.mark.parametrize("name, refine", CASES)
-def test_equals_mmdetection(implementation, name, refine, memory_format):
+def test_equals_mmdetection(each_backend, name, refine, memory_format):
     """Forward to the last bit in float32; gradients, ties included, to float32's accuracy."""
     arrays, _ = golden.load(name)
     levels = [
@@ -77,7 +65,7 @@ def test_equals_mmdetection(implementation, name, refine, memory_format):
         np.testing.assert_allclose(grads[i], arrays[f"r{refine}_none_gin{i}"], rtol=1e-5, atol=1e-5)
 
 
-@compiled_only
+@needs_kernels
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("memory_format", FORMATS)
 @pytest.mark.parametrize("sizes", [ODD, IRREGULAR, [(3, 3)], [(2, 9), (40, 40)], [(41, 37), (1, 2)]])
@@ -93,7 +81,7 @@ def test_kernel_equals_reference(sizes, memory_format, dtype, device):
             torch.testing.assert_close(a, b, rtol=exact, atol=20 * exact)
 
 
-@compiled_only
+@needs_kernels
 def test_both_formats_stay_what_they_are(device):
     """The output has the format of the input, forward and backward, and the same numbers."""
     results = []
@@ -106,7 +94,7 @@ def test_both_formats_stay_what_they_are(device):
         assert torch.equal(a, b)
 
 
-@compiled_only
+@needs_kernels
 def test_strided_and_mixed_formats():
     levels = make_levels()
     odd = [levels[0].transpose(2, 3).contiguous().transpose(2, 3), levels[1].contiguous(), *levels[2:]]
@@ -114,7 +102,7 @@ def test_strided_and_mixed_formats():
     torch.testing.assert_close(integrate(odd, 2), integrate(levels, 2))
 
 
-def test_nearest_rounds_in_float32(implementation):
+def test_nearest_rounds_in_float32(each_backend):
     """26 -> 44 and 58 -> 230 are sizes where floor(k n / m) is not the rule."""
     for n, m in ((26, 44), (14, 46), (50, 198), (58, 230), (16, 122), (44, 26)):
         small = torch.arange(n, dtype=torch.float32).view(1, 1, n, 1)
@@ -124,7 +112,7 @@ def test_nearest_rounds_in_float32(implementation):
         np.testing.assert_array_equal(integrate(levels, 0).flatten() * 2, rule)
 
 
-def test_nan_and_infinity_reach_their_window(implementation):
+def test_nan_and_infinity_reach_their_window(each_backend):
     fine = torch.zeros(1, 1, 4, 4)
     fine[0, 0, 0, 1], fine[0, 0, 3, 3] = math.nan, -math.inf
     fine[0, 0, 2:, :2] = -math.inf
@@ -133,14 +121,14 @@ def test_nan_and_infinity_reach_their_window(implementation):
 
 
 @pytest.mark.parametrize("refine", [0, 1, 2])
-def test_gradcheck(implementation, refine):
+def test_gradcheck(each_backend, refine):
     levels = make_levels([(5, 4), (3, 3), (2, 1)], channels=2, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda *x: integrate(x, refine), levels)
     refined = torch.randn_like(levels[refine], requires_grad=True)
     assert torch.autograd.gradcheck(lambda r, *x: strengthen(x, r, refine), (refined, *levels))
 
 
-@compiled_only
+@needs_kernels
 @pytest.mark.parametrize("memory_format", FORMATS)
 def test_opcheck(memory_format):
     levels = make_levels([(5, 4), (3, 3), (2, 1)], memory_format=memory_format)
@@ -149,7 +137,7 @@ def test_opcheck(memory_format):
     opcheck(torch.ops.detectron_libra.pyramid_strengthen.default, (levels, refined, 1))
 
 
-@compiled_only
+@needs_kernels
 def test_unused_output_and_second_derivative():
     """A level that no loss uses must not break the backward; a second derivative is refused, not wrong."""
     levels = make_levels()
@@ -162,7 +150,7 @@ def test_unused_output_and_second_derivative():
         first.sum().backward()
 
 
-@compiled_only
+@needs_kernels
 def test_compile_fullgraph():
     def both(*x):
         return sum(o.square().sum() for o in strengthen(x, integrate(x, 1), 1))
@@ -175,7 +163,7 @@ def test_compile_fullgraph():
         torch.testing.assert_close(a, b)
 
 
-@compiled_only
+@needs_kernels
 def test_runs_are_bit_equal_whatever_the_threads():
     levels, threads = make_levels([(64, 80), (32, 40), (16, 20)], channels=32), torch.get_num_threads()
     try:
@@ -188,7 +176,7 @@ def test_runs_are_bit_equal_whatever_the_threads():
     assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(*results, strict=True))
 
 
-def test_empty_batch_and_one_cell(implementation):
+def test_empty_batch_and_one_cell(each_backend):
     empty = [torch.zeros(0, 3, h, w) for h, w in ODD]
     assert integrate(empty, 2).shape == (0, 3, 10, 14)
     assert [o.shape for o in strengthen(empty, empty[2], 2)] == [x.shape for x in empty]
@@ -196,7 +184,7 @@ def test_empty_batch_and_one_cell(implementation):
     assert integrate(one, 0).item() == 4 and strengthen(one, one[0], 0)[0].item() == 8
 
 
-def test_autocast_keeps_the_dtype(implementation):
+def test_autocast_keeps_the_dtype(each_backend):
     levels = make_levels(dtype=torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):
         middle = integrate(levels, 2)
@@ -214,7 +202,7 @@ def test_autocast_keeps_the_dtype(implementation):
         (lambda x: ([x[0][0], *x[1:]], 2), "levels must be"),
     ],
 )
-def test_what_is_no_pyramid_is_refused(implementation, spoil, message):
+def test_what_is_no_pyramid_is_refused(each_backend, spoil, message):
     with pytest.raises(RuntimeError, match=message):
         integrate(*spoil(make_levels()))
     with pytest.raises(RuntimeError, match="refined"):

@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch.library import opcheck
 
-from detectron_libra.ops import backend
 from detectron_libra.ops.roi_align import roi_align, roi_levels
-from tests.ops.harness import with_backend
+from tests.ops.harness import needs_kernels, with_backend
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
 STRIDES = (4, 8, 16)
@@ -35,17 +34,6 @@ BAD = [
     [0, NAN, NAN, 5],
     [-3e38, -3e38, 3e38, 3e38],
 ]
-
-compiled_only = pytest.mark.skipif(not backend.is_built(), reason="the kernels are not built: make build")
-
-
-@pytest.fixture(params=["reference", pytest.param("compiled", marks=compiled_only)])
-def implementation(request):
-    """Runs a test with the plain-PyTorch definition and with the kernels."""
-    before = backend.get_backend()
-    backend.set_backend(request.param)
-    yield request.param
-    backend.set_backend(before)
 
 
 def make_levels(
@@ -122,7 +110,7 @@ def slow_roi_align(levels, boxes, image_index, *, sampling_ratio, aligned, side)
 @pytest.mark.parametrize("memory_format", FORMATS)
 @pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize("sampling_ratio", [0, 1, 2])
-def test_equals_a_slow_loop(implementation, sampling_ratio, aligned, memory_format):
+def test_equals_a_slow_loop(each_backend, sampling_ratio, aligned, memory_format):
     """The definition of RoIAlign, boxes across and beyond the border included."""
     levels, (boxes, index) = make_levels(memory_format=memory_format, channels=2), make_boxes()
     got = align(levels, boxes, index, sampling_ratio=sampling_ratio, aligned=aligned)
@@ -130,7 +118,7 @@ def test_equals_a_slow_loop(implementation, sampling_ratio, aligned, memory_form
     np.testing.assert_allclose(got.detach().numpy(), want, atol=2e-4)
 
 
-@compiled_only
+@needs_kernels
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("memory_format", FORMATS)
 @pytest.mark.parametrize("aligned, sampling_ratio", [(True, 0), (False, 2)])
@@ -163,7 +151,7 @@ def test_level_follows_the_size_of_the_box():
     assert roi_levels(boxes[3:4], 4, 224, 4, 2, 1.0).tolist() == [1]  # 111 + 1 px wide
 
 
-@compiled_only
+@needs_kernels
 def test_kernel_chooses_the_level_of_the_definition():
     """Each level constant, so that the output names the level that was read."""
     sides = [3, 31, 32, 63, 64, 127, 128, 500]
@@ -173,7 +161,7 @@ def test_kernel_chooses_the_level_of_the_definition():
     assert got.flatten().tolist() == roi_levels(boxes, 3, 64, 3, 2, 0.0).tolist() == [0, 0, 0, 0, 1, 1, 2, 2]
 
 
-def test_bad_boxes_give_zeros_and_no_gradient(implementation):
+def test_bad_boxes_give_zeros_and_no_gradient(each_backend):
     """Boxes that are no numbers, and boxes of no image, must neither crash nor leak into other boxes."""
     levels = make_levels()
     boxes, index = make_boxes([*BAD[:4], BOXES[0], BOXES[0], BOXES[0]])
@@ -189,21 +177,21 @@ def test_bad_boxes_give_zeros_and_no_gradient(implementation):
             torch.testing.assert_close(a, b)
 
 
-def test_huge_boxes_end(implementation):
+def test_huge_boxes_end(each_backend):
     """An adaptive grid over a box of 10^30 px must not take for ever."""
     boxes, index = make_boxes([[0, 0, 1e30, 1e30], BAD[4]])
     levels = make_levels(channels=1, sizes=[(4, 4), (2, 2), (1, 1)])
     assert align(levels, boxes, index, sampling_ratio=0, output_size=1).isfinite().all()
 
 
-def test_values_outside_a_box_do_not_leak(implementation):
+def test_values_outside_a_box_do_not_leak(each_backend):
     """A sample outside the level adds 0 even where features are not finite."""
     level = torch.full((1, 1, 8, 8), INF)
     out = align([level], torch.tensor([[200.0, 200.0, 240.0, 240.0]]), torch.tensor([0]), strides=(4,))
     assert (out == 0).all()
 
 
-def test_no_boxes(implementation):
+def test_no_boxes(each_backend):
     levels = make_levels()
     out = align(levels, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
     assert out.shape == (0, 3, 3, 3)
@@ -212,7 +200,7 @@ def test_no_boxes(implementation):
 
 @pytest.mark.parametrize("memory_format", FORMATS)
 @pytest.mark.parametrize("aligned, sampling_ratio", [(True, 2), (False, 0)])
-def test_gradcheck(implementation, aligned, sampling_ratio, memory_format):
+def test_gradcheck(each_backend, aligned, sampling_ratio, memory_format):
     levels = make_levels(
         channels=2, dtype=torch.float64, memory_format=memory_format, sizes=[(4, 5), (2, 3), (1, 2)]
     )
@@ -225,7 +213,7 @@ def test_gradcheck(implementation, aligned, sampling_ratio, memory_format):
     assert torch.autograd.gradcheck(run, levels)
 
 
-@compiled_only
+@needs_kernels
 @pytest.mark.parametrize("memory_format", FORMATS)
 def test_opcheck(memory_format):
     levels, (boxes, index) = make_levels(memory_format=memory_format), make_boxes()
@@ -233,7 +221,7 @@ def test_opcheck(memory_format):
     opcheck(torch.ops.detectron_libra.roi_align.default, args)
 
 
-@compiled_only
+@needs_kernels
 def test_second_derivative_is_refused():
     levels, (boxes, index) = make_levels(dtype=torch.float64), make_boxes()
     (first,) = torch.autograd.grad(align(levels, boxes, index).square().sum(), levels[:1], create_graph=True)
@@ -241,7 +229,7 @@ def test_second_derivative_is_refused():
         first.sum().backward()
 
 
-@compiled_only
+@needs_kernels
 def test_compile_fullgraph():
     levels, (boxes, index) = make_levels(), make_boxes()
     want = torch.autograd.grad(align(levels, boxes, index).square().sum(), levels)
@@ -252,7 +240,7 @@ def test_compile_fullgraph():
         torch.testing.assert_close(a, b)
 
 
-@compiled_only
+@needs_kernels
 def test_runs_are_bit_equal_whatever_the_threads():
     levels, threads = make_levels(channels=70), torch.get_num_threads()
     boxes, index = make_boxes(BOXES * 4)
@@ -277,6 +265,6 @@ def test_runs_are_bit_equal_whatever_the_threads():
         (lambda x, b, i: ([x[0], x[1][:1], x[2]], b, i), "levels"),
     ],
 )
-def test_arguments_that_do_not_fit_are_refused(implementation, spoil, message):
+def test_arguments_that_do_not_fit_are_refused(each_backend, spoil, message):
     with pytest.raises(RuntimeError, match=message):
         align(*spoil(make_levels(), *make_boxes()))

@@ -110,3 +110,14 @@ def test_checkpoints_that_are_all_damaged_exit_3(trained, config, folder, tmp_pa
     for file in folder.glob("model_iter*.pt"):
         file.write_bytes(b"nothing")
     refused(run("train_net.py", "--cfg", config), 3, folder, "--no-resume")
+
+
+def test_a_resumed_run_does_without_the_weights_it_began_with(trained, config, folder, tmp_path):
+    start = tmp_path / "start.safetensors"
+    shutil.copy(trained.weights, start)
+    words = ["train_net.py", "--cfg", config, "--skip-test", "TRAIN.WEIGHTS", start]
+    assert run(*words, after=(1, partial(signal_self, signal.SIGTERM))).code == 143
+    start.unlink()
+    done = run(*words)
+    assert done.code == 0, done.err
+    assert "iterations 2 to 8" in done.out
