@@ -29,7 +29,10 @@ CXX_FLAGS = [
     "-O3",
     "-g0",
     "-std=c++20",
+    # The same bits for every instruction set, and no flags or errno that would forbid vector instructions.
     "-ffp-contract=off",
+    "-fno-trapping-math",
+    "-fno-math-errno",
     "-fvisibility=hidden",
     "-Wall",
     "-Wno-unknown-pragmas",
@@ -82,7 +85,7 @@ def cuda_decision() -> tuple[bool, str]:
 
 def operators(use_cuda: bool) -> Extension:
     """One translation unit per file of csrc/ops/<op>/: a new operator is a new folder and no line here."""
-    sources = [ROOT / "csrc/module.cpp", *sorted(ROOT.glob("csrc/ops/*/*.cpp"))]
+    sources = [ROOT / "csrc/module.cpp", *sorted(set(ROOT.glob("csrc/ops/*/*.cpp")) - set(formula_sources()))]
     flags = {"cxx": CXX_FLAGS}
     if use_cuda:
         if not torch.cuda.is_available():
@@ -98,6 +101,11 @@ def operators(use_cuda: bool) -> Extension:
     )
 
 
+def formula_sources() -> list[Path]:
+    """What adds an operator's formulas to detectron_libra._math, and is no part of _C."""
+    return sorted(ROOT.glob("csrc/ops/*/*_math.cpp"))
+
+
 def formulas() -> list[Extension]:
     """detectron_libra._math: tied to one Python version, so never part of a wheel."""
     if (
@@ -111,9 +119,9 @@ def formulas() -> list[Extension]:
     return [
         Extension(
             "detectron_libra._math",
-            ["csrc/math_module.cpp"],
+            ["csrc/math_module.cpp", *(str(source.relative_to(ROOT)) for source in formula_sources())],
             include_dirs=[str(ROOT / "csrc"), pybind11.get_include()],
-            extra_compile_args=["-O2", "-g0", "-std=c++20", "-fvisibility=hidden"],
+            extra_compile_args=[flag for flag in CXX_FLAGS if flag != TARGET],
             language="c++",
         )
     ]

@@ -8,11 +8,10 @@ STABLE_TORCH_LIBRARY_FRAGMENT(detectron_libra, m) {
       "beta)"
       " -> Tensor");
   m.def(
-      "balanced_l1_sum(Tensor pred, Tensor target, Tensor? weight, int form, float alpha, float gamma, float "
-      "beta)"
-      " -> Tensor");
-  // grad has the shape of pred, or is 0-d: the gradient of the sum.
-  m.def(
       "balanced_l1_backward(Tensor grad, Tensor pred, Tensor target, Tensor? weight, int form, float alpha,"
       " float gamma, float beta) -> Tensor");
+  // The weighted sum times scale / normalizer, and its gradient for pred (with_gradient; otherwise empty).
+  m.def(
+      "balanced_l1_sum(Tensor pred, Tensor target, Tensor? weight, Tensor? normalizer, float scale, int form,"
+      " float alpha, float gamma, float beta, bool with_gradient) -> (Tensor, Tensor)");
 }

@@ -6,9 +6,11 @@
 #include <torch/headeronly/util/Exception.h>
 
 #include <optional>
+#include <tuple>
 
 #include "common/checks.h"
 #include "common/layout.h"
+#include "common/sum.h"
 #include "ops/balanced_l1/balanced_l1.h"
 
 namespace detectron_libra {
@@ -49,14 +51,20 @@ inline LossInputs checked_inputs(const torch::stable::Tensor& pred, const torch:
   return in;
 }
 
-// The incoming gradient, of pred's dtype: of its shape and then in its order, or 0-d, one number for all
-// elements.
+// The incoming gradient, of pred's dtype and shape, in its order.
 inline torch::stable::Tensor grad_in_order(const torch::stable::Tensor& grad, const LossInputs& in) {
-  STD_TORCH_CHECK(grad.scalar_type() == in.pred.scalar_type(), "grad and pred must have the same dtype");
-  check_same_device(grad, "grad", in.pred, "pred");
-  if (grad.dim() == 0) return grad;
   check_same(grad, "grad", in.pred, "pred");
   return in_order_of(in.pred, grad);
+}
+
+// Room for the sum and for the gradient: of pred's shape, or without an element where none is wanted.
+inline std::tuple<torch::stable::Tensor, torch::stable::Tensor> empty_sum(const LossInputs& in,
+                                                                          bool with_gradient) {
+  using torch::headeronly::IntHeaderOnlyArrayRef;
+  const int64_t none = 0;
+  return {torch::stable::new_empty(in.pred, IntHeaderOnlyArrayRef(), sum_dtype(in.pred)),
+          with_gradient ? torch::stable::empty_like(in.pred)
+                        : torch::stable::new_empty(in.pred, IntHeaderOnlyArrayRef(&none, 1))};
 }
 
 // body(f) with the functor of the form, computing in T.
@@ -72,12 +80,6 @@ void with_form(int64_t form, double alpha, double gamma, double beta, const Body
     default:
       STD_TORCH_CHECK(false, "form must be 0 (paper), 1 (released) or 2 (smooth L1), not ", form);
   }
-}
-
-// dtype of a sum: half types are summed into float32.
-inline torch::headeronly::ScalarType sum_dtype(const torch::stable::Tensor& pred) {
-  using torch::headeronly::ScalarType;
-  return pred.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
 }  // namespace detectron_libra

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Balanced L1 loss of Libra R-CNN and smooth L1, weighted and reduced in one kernel."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -37,7 +39,7 @@ def balanced_l1(
     Returns: the loss, of pred's shape and dtype for "none"; otherwise 0-d, float64 for float64 input and
     float32 for any other. The sum is added in a fixed order: equal bits from run to run and for any number of
     threads. No elements give 0 for "sum" and for "mean". The gradient is gamma * sign for infinite residuals,
-    0 at exactly 0, NaN for NaN.
+    0 at exactly 0, NaN for NaN. A weight of 0 leaves its element out, whatever it holds.
     Raises: ValueError for an unknown form or reduction, for a normalizer with "sum", and for parameters out
     of range; RuntimeError for shapes or devices that do not match.
     Source: arXiv:1904.02701 section 3.3.
@@ -78,10 +80,11 @@ def _loss(pred, target, weight, form, numbers, reduction, normalizer):
     pred, target, weight = _one_dtype(pred, target, weight)
     if reduction == "none":
         return _values(pred, target, weight, form, numbers)
-    total = _sum(pred, target, weight, form, numbers)
     if reduction == "sum":
-        return total
-    return total / (max(pred.numel(), 1) if normalizer is None else normalizer)
+        normalizer = 1.0
+    elif normalizer is None:
+        normalizer = max(pred.numel(), 1)
+    return _sum(pred, target, weight, normalizer, form, numbers)
 
 
 def _check(pred, **others):
@@ -100,6 +103,8 @@ def _check(pred, **others):
 
 def _one_dtype(pred, target, weight):
     """The widest of the dtypes for all: a half-precision head meets float32 targets."""
+    if pred.dtype == target.dtype and (weight is None or weight.dtype == pred.dtype):
+        return pred, target, weight
     dtype = torch.promote_types(pred.dtype, target.dtype)
     if weight is not None:
         dtype = torch.promote_types(dtype, weight.dtype)
@@ -113,10 +118,19 @@ def _values(pred, target, weight, form, numbers):
     return _reference(pred, target, weight, form, numbers).to(pred.dtype)
 
 
-def _sum(pred, target, weight, form, numbers):
+def _sum(pred, target, weight, normalizer, form, numbers):
+    normalizer_learns = isinstance(normalizer, Tensor) and normalizer.requires_grad
     if use_compiled(pred):
-        return kernels.total(pred, target, weight, kernels.FORMS[form], *numbers)
-    return _reference(pred, target, weight, form, numbers).sum()
+        scale, divisor = 1.0, None
+        if normalizer_learns:
+            pass
+        elif isinstance(normalizer, Tensor):
+            divisor = normalizer.to(torch.promote_types(pred.dtype, torch.float32))
+        else:
+            scale = 1.0 / normalizer if normalizer else math.inf
+        total = kernels.total(pred, target, weight, divisor, scale, kernels.FORMS[form], *numbers)
+        return total / normalizer if normalizer_learns else total
+    return _reference(pred, target, weight, form, numbers).sum() / normalizer
 
 
 def _reference(pred, target, weight, form, numbers):

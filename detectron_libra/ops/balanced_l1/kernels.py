@@ -4,11 +4,45 @@
 import torch
 from torch import Tensor
 
+from detectron_libra.ops.reduced_loss import reduced_loss, register_reduced_loss
+
 FORMS = {"paper": 0, "released": 1, "smooth_l1": 2}
 
 values = torch.ops.detectron_libra.balanced_l1.default
-total = torch.ops.detectron_libra.balanced_l1_sum.default
+_sum = torch.ops.detectron_libra.balanced_l1_sum.default
 _backward = torch.ops.detectron_libra.balanced_l1_backward.default
+
+
+def total(
+    pred: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    normalizer: Tensor | None,
+    scale: float,
+    form: int,
+    alpha: float,
+    gamma: float,
+    beta: float,
+) -> Tensor:
+    """Weighted sum times scale / normalizer, 0-d; differentiable for pred, target and weight."""
+    numbers = (form, alpha, gamma, beta)
+    learns = [t is not None and t.requires_grad for t in (target, weight)]
+    if torch.compiler.is_compiling() and any(learns):
+        # The operator's own rule knows pred alone.
+        terms = values(pred, target, weight, *numbers).to(torch.promote_types(pred.dtype, torch.float32))
+        return terms.sum() * scale / (1 if normalizer is None else normalizer)
+
+    def run(inputs, with_gradient):
+        value, gradient = _sum(inputs[0], target, weight, normalizer, scale, *numbers, with_gradient)
+        if not with_gradient or not any(learns):
+            return value, (gradient,)
+        factor = scale if normalizer is None else scale / normalizer
+        unweighted = values(inputs[0], target, None, *numbers) * factor if learns[1] else None
+        others = (gradient.neg(), unweighted)
+        return value, (gradient, *(g for g, learn in zip(others, learns, strict=True) if learn))
+
+    learners = [t for t in (target, weight) if t is not None and t.requires_grad]
+    return reduced_loss(run, (pred, *learners))
 
 
 def _like_kernel_output(pred: Tensor) -> Tensor:
@@ -29,15 +63,16 @@ def _(pred, target, weight, form, alpha, gamma, beta):
     return _like_kernel_output(pred)
 
 
-@torch.library.register_fake("detectron_libra::balanced_l1_sum")
-def _(pred, target, weight, form, alpha, gamma, beta):
-    _check_same_shape(pred, target)
-    return pred.new_empty((), dtype=torch.float64 if pred.dtype == torch.float64 else torch.float32)
-
-
 @torch.library.register_fake("detectron_libra::balanced_l1_backward")
 def _(grad, pred, target, weight, form, alpha, gamma, beta):
     return _like_kernel_output(pred)
+
+
+@torch.library.register_fake("detectron_libra::balanced_l1_sum")
+def _(pred, target, weight, normalizer, scale, form, alpha, gamma, beta, with_gradient):
+    _check_same_shape(pred, target)
+    value = pred.new_empty((), dtype=torch.float64 if pred.dtype == torch.float64 else torch.float32)
+    return value, _like_kernel_output(pred) if with_gradient else pred.new_empty(0)
 
 
 def _setup_context(ctx, inputs, output):
@@ -47,7 +82,6 @@ def _setup_context(ctx, inputs, output):
 
 def _gradients(ctx, grad):
     pred, target, weight = ctx.saved_tensors
-    grad = grad.to(pred.dtype)
     needs_pred, needs_target, needs_weight = ctx.needs_input_grad[:3]
     grad_pred = _backward(grad, pred, target, weight, *ctx.numbers) if needs_pred or needs_target else None
     grad_target = -grad_pred if grad_pred is not None and needs_target else None
@@ -59,9 +93,9 @@ def _refuse_second_derivative(ctx, *grads):
     raise NotImplementedError("balanced_l1 has no second derivative")
 
 
-for _name in ("balanced_l1", "balanced_l1_sum"):
-    torch.library.register_autograd(f"detectron_libra::{_name}", _gradients, setup_context=_setup_context)
-    for _device in ("cpu", "cuda"):
-        torch.library.register_autocast(f"detectron_libra::{_name}", _device, torch.float32)
+torch.library.register_autograd("detectron_libra::balanced_l1", _gradients, setup_context=_setup_context)
+for _device in ("cpu", "cuda"):
+    torch.library.register_autocast("detectron_libra::balanced_l1", _device, torch.float32)
 # An operator without a rule would let a second derivative through as if it were zero.
 torch.library.register_autograd("detectron_libra::balanced_l1_backward", _refuse_second_derivative)
+register_reduced_loss("balanced_l1_sum", inputs=0, with_gradient=9)

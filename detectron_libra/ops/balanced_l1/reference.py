@@ -25,7 +25,12 @@ def balanced_l1_reference(
     Source: arXiv:1904.02701 eq. 8-9; "released" is the formula of the published code.
     """
     dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
-    x = pred.to(dtype) - target.to(dtype)
+    pred, target = pred.to(dtype), target.to(dtype)
+    if weight is not None:
+        # Weight 0 leaves an element out of value and gradient, infinite and NaN ones too.
+        out = (weight == 0) & ~(pred - target).isfinite()
+        pred, target = pred.masked_fill(out, 0), target.masked_fill(out, 0)
+    x = pred - target
     sign = torch.where(x.isnan(), x, x.sign()).detach()
     distance = x * sign
     inside = distance < beta
@@ -40,4 +45,6 @@ def balanced_l1_reference(
         inner = alpha / b * (b * near + offset) * log - alpha * near
         outer = gamma * distance + (gamma * offset / b - alpha * beta)
         loss = torch.where(inside, inner, outer)
-    return loss if weight is None else weight.to(dtype) * loss
+    if weight is None:
+        return loss
+    return weight.to(dtype) * loss.masked_fill((weight == 0) & ~loss.isfinite(), 0)
