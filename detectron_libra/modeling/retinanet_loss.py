@@ -104,23 +104,19 @@ def retinanet_losses(
             match.iou, background, rule.negatives.per_image, rule.negatives.sampling, high=rule.negative
         )
         weight = ((match.labels > 0) | background).float()
-    cls = logits[0].new_zeros((), dtype=torch.float32)
-    start = 0
-    for level, level_anchors in zip(logits, anchors, strict=True):
-        span = slice(start, start + len(level_anchors))
-        start = span.stop
-        cls = cls + focal_loss(
-            level,
-            match.labels[:, span],
-            alpha=rule.alpha,
-            gamma=rule.gamma,
-            num_classes=rule.num_classes,
-            weight=None if weight is None else weight[:, span],
-            softmax=rule.softmax,
-        )
+    cls = focal_loss(
+        logits,
+        match.labels,
+        alpha=rule.alpha,
+        gamma=rule.gamma,
+        num_classes=rule.num_classes,
+        weight=weight,
+        softmax=rule.softmax,
+        normalizer=normalizer,
+    )
     target, positive = box_targets(all_anchors, match, targets, rule.geometry.extent)
     pred = cat_levels(deltas, 4)
     mask = positive[..., None].expand_as(pred).to(pred.dtype)
     bbox = box_loss(pred, target, weight=mask, reduction="mean", normalizer=normalizer)
     counts = {"num_fg": positive.sum().float(), "num_bg": background.sum().float()}
-    return {"cls": cls / normalizer, "bbox": bbox}, counts
+    return {"cls": cls, "bbox": bbox}, counts

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Focal loss in plain PyTorch, read from the head's output through views: no copy into another order."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -26,13 +28,13 @@ def to_map(rows: Tensor, shape: torch.Size, name: str) -> Tensor:
 
 
 def sigmoid_terms(logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Tensor:
-    """Loss per anchor (N, H, W, A), of independent classes: logits (N, H, W, A, C'), labels (N, H, W, A)."""
+    """Loss per logit (N, H, W, A, C'), of independent classes: logits (N, H, W, A, C'), labels (N, H, W, A)."""
     positive = labels[..., None] == torch.arange(1, logits.shape[-1] + 1, device=logits.device)
     # Turned so that a large value is a mistake for either kind: p^gamma * -log(1 - p), p = sigmoid(mistake).
     mistake = torch.where(positive, -logits, logits)
     share = torch.where(positive, logits.new_full((), alpha), 1 - alpha)
     # A power of p through its logarithm: finite gradients for any gamma.
-    return (share * (gamma * F.logsigmoid(mistake)).exp() * -F.logsigmoid(-mistake)).sum(-1)
+    return share * (gamma * F.logsigmoid(mistake)).exp() * -F.logsigmoid(-mistake)
 
 
 def softmax_terms(logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Tensor:
@@ -42,41 +44,57 @@ def softmax_terms(logits: Tensor, labels: Tensor, alpha: float, gamma: float) ->
     return share * (-torch.expm1(log_p)).clamp(min=SMALLEST_MISS) ** gamma * -log_p
 
 
-def focal_loss(
+def level_sum(
     logits: Tensor,
     labels: Tensor,
+    weight: Tensor | None,
+    class_weight: Tensor | None,
     *,
     alpha: float,
     gamma: float,
     num_classes: int,
-    weight: Tensor | None = None,
-    softmax: bool = False,
+    softmax: bool,
 ) -> Tensor:
-    """Focal loss of one level, summed over images, anchors and classes.
-
-    Args:
-        logits: (N, A*C', H, W) raw output, channel a*C' + (c-1) for class c; any float dtype and memory
-            format. With ``softmax``, (N, A*(C'+1), H, W), channel a*(C'+1) + c, c = 0 the background.
-        labels: (N, H*W*A) int64, anchors innermost: class 1..C', 0 background, -1 ignored.
-        alpha: weight of a positive; a negative weighs 1 - alpha.
-        gamma: exponent of the probability of being wrong.
-        num_classes: C', classes without background.
-        weight: (N, H*W*A) float32 factor per anchor, or None.
-        softmax: classes exclude each other.
-
-    Returns:
-        0-d float32 (float64 for float64 logits); computed in float32 for half precision. No gradient reaches
-        the logits of ignored anchors.
-
-    Raises:
-        ValueError: a shape that does not fit ``logits``.
-
-    Source: Lin et al., Focal Loss, ICCV 2017; Detectron's sigmoid_focal_loss_op and softmax_focal_loss_op.
-    """
+    """Sum over one level (N, A*V, H, W), whose labels and weight are (N, H*W*A)."""
     split = split_anchors(logits, num_classes + softmax)
-    label_map = to_map(labels, split.shape[:4], "labels")
-    terms = (softmax_terms if softmax else sigmoid_terms)(split, label_map, alpha, gamma)
-    terms = torch.where(label_map >= 0, terms, 0)
+    label_map = to_map(labels, split.shape[:4], "labels").long()
+    factor = (label_map >= 0).to(split.dtype)
     if weight is not None:
-        terms = terms * to_map(weight, split.shape[:4], "weight")
-    return terms.sum()
+        factor = torch.where(label_map >= 0, to_map(weight, split.shape[:4], "weight").to(split.dtype), 0)
+    # What is left out may hold anything: it must not reach a formula, whose gradient could be NaN.
+    split = split.masked_fill((factor == 0)[..., None], 0)
+    if softmax:
+        terms = softmax_terms(split, label_map, alpha, gamma)
+        if class_weight is not None:
+            padded = torch.cat([class_weight.new_ones(1), class_weight]).to(split.dtype)
+            terms = terms * padded[label_map.clamp(min=0)]
+        return (terms * factor).sum()
+    terms = sigmoid_terms(split, label_map, alpha, gamma)
+    if class_weight is not None:
+        terms = terms * class_weight.to(split.dtype)
+    return (terms.sum(-1) * factor).sum()
+
+
+def focal_loss_reference(
+    logits: Sequence[Tensor],
+    labels: Tensor,
+    weight: Tensor | None = None,
+    class_weight: Tensor | None = None,
+    **options,
+) -> Tensor:
+    """Sum over all levels; arguments as for `detectron_libra.ops.focal_loss.focal_loss`."""
+    total = logits[0].new_zeros((), dtype=torch.promote_types(logits[0].dtype, torch.float32))
+    start = 0
+    for level in logits:
+        span = slice(
+            start, start + level.shape[1] // anchor_values(options) * level.shape[2] * level.shape[3]
+        )
+        start = span.stop
+        part = None if weight is None else weight[:, span]
+        total = total + level_sum(level, labels[:, span], part, class_weight, **options)
+    return total
+
+
+def anchor_values(options) -> int:
+    """Logits of one anchor."""
+    return options["num_classes"] + options["softmax"]
