@@ -3,8 +3,12 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from detectron_libra.ops.match_boxes import match_boxes, max_overlap_with
+from detectron_libra.ops.match_boxes import match_boxes, max_overlap_with, pairwise_iou
+from tests.ops import harness
+from tests.ops.harness import needs_kernels
 
 ALL = torch.ones(1, 2, dtype=torch.bool)
 
@@ -105,3 +109,136 @@ def test_share_inside_a_region_counts_the_boxs_own_area():
     assert share.tolist() == [[0.5, pytest.approx(0.005)]]
     assert max_overlap_with(boxes, regions, ALL, extent=1).tolist() == [[1, 1]]
     assert max_overlap_with(boxes, regions[:, :0], ALL[:, :0], extent=1).tolist() == [[0, 0]]
+
+
+# Kernel against definition: equal bit for bit.
+
+
+def scene(n=2, m=700, g=9, device="cpu", shared=False, seed=0):
+    """Boxes, padded ground truth, valid rows and candidates, with ties: some boxes are a ground truth itself."""
+    r = torch.Generator().manual_seed(seed)
+    start = torch.rand(n, max(m, g, 1), 2, generator=r) * 80
+    boxes = torch.cat([start, start + torch.rand(n, max(m, g, 1), 2, generator=r) * 40], 2).round()
+    gt = boxes[:, torch.randperm(max(m, g, 1), generator=r)[:g]]
+    valid = torch.rand(n, g, generator=r) < 0.7
+    candidates = torch.rand(n, m, generator=r) < 0.8
+    boxes = boxes[0, :m] if shared else boxes[:, :m]
+    return [t.to(device) for t in (boxes, gt, valid, candidates)]
+
+
+def both(run):
+    return harness.with_backend("compiled", run), harness.with_backend("reference", run)
+
+
+def assert_same(ours, expected):
+    for name in ("iou", "index", "best_for"):
+        assert torch.equal(getattr(ours, name), getattr(expected, name)), name
+
+
+@needs_kernels
+@pytest.mark.parametrize("extent", [0.0, 1.0])
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("g", [1, 9, 300])
+def test_kernel_equals_reference(device, extent, shared, g):
+    boxes, gt, valid, candidates = scene(device=device, shared=shared, g=g)
+    for mask in (None, candidates):
+        for least in (0.0, 0.4):
+            assert_same(
+                *both(
+                    lambda mask=mask, least=least: match_boxes(
+                        boxes, gt, valid, extent=extent, candidates=mask, min_best_iou=least
+                    )
+                )
+            )
+    ours, expected = both(lambda: max_overlap_with(boxes, gt, valid, extent=extent))
+    assert torch.equal(ours, expected)
+
+
+@needs_kernels
+@given(
+    n=st.integers(0, 3),
+    m=st.sampled_from([0, 1, 2, 511, 512, 513, 1300]),
+    g=st.integers(0, 12),
+    shared=st.booleans(),
+    extent=st.sampled_from([0.0, 1.0]),
+    seed=st.integers(0, 99),
+)
+def test_kernel_equals_reference_for_any_size(n, m, g, shared, extent, seed):
+    if n == 0 and shared:
+        return
+    boxes, gt, valid, candidates = scene(n, m, g, shared=shared, seed=seed)
+    assert_same(*both(lambda: match_boxes(boxes, gt, valid, extent=extent, candidates=candidates)))
+    ours, expected = both(lambda: max_overlap_with(boxes, gt, valid, extent=extent))
+    assert torch.equal(ours, expected)
+
+
+def test_nan_overlaps_nothing(each_backend):
+    nan = float("nan")
+    boxes = torch.tensor([[0.0, 0, 10, 10], [nan, 0, 10, 10], [20, 20, 30, 30]])
+    gt = torch.tensor([[[0.0, 0, 10, 10], [0, nan, 10, 10], [20, 20, 30, 31]]])
+    found = match_boxes(boxes, gt, torch.ones(1, 3, dtype=torch.bool), extent=1.0)
+    assert found.iou[0, 1] == 0
+    assert found.index.tolist() == [[0, 0, 2]]
+    assert found.best_for.tolist() == [[0, -1, 2]]
+
+
+@needs_kernels
+def test_equal_bits_for_any_number_of_threads():
+    boxes, gt, valid, candidates = scene(m=20000, g=40)
+    threads = torch.get_num_threads()
+    first = match_boxes(boxes, gt, valid, extent=1.0, candidates=candidates)
+    for count in (1, 3):
+        torch.set_num_threads(count)
+        try:
+            assert_same(match_boxes(boxes, gt, valid, extent=1.0, candidates=candidates), first)
+        finally:
+            torch.set_num_threads(threads)
+
+
+@needs_kernels
+def test_registration_passes_opcheck(device):
+    boxes, gt, valid, candidates = scene(m=20, device=device)
+    ops = torch.ops.detectron_libra
+    for mask in (None, candidates):
+        harness.check_op(ops.match_boxes.default, (boxes, gt, valid, mask, 1.0, 0.0))
+    harness.check_op(ops.max_overlap_with.default, (boxes, gt, valid, 1.0))
+
+
+@needs_kernels
+def test_compiles_in_one_graph(device):
+    boxes, gt, valid, candidates = scene(m=50, device=device)
+
+    def run(boxes, gt):
+        found = match_boxes(boxes, gt, valid, extent=1.0, candidates=candidates)
+        return found.iou, found.index, found.best_for
+
+    torch._dynamo.reset()
+    compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
+    for got, expected in zip(compiled(boxes, gt), run(boxes, gt), strict=True):
+        assert torch.equal(got, expected)
+
+
+def test_wrong_arguments_are_refused(each_backend):
+    boxes, gt, valid, candidates = scene(m=20)
+    with pytest.raises(RuntimeError, match=r"gt must be \(N, G, 4\)"):
+        match_boxes(boxes, gt[0], valid, extent=1.0)
+    with pytest.raises(RuntimeError, match="boxes must be"):
+        match_boxes(boxes[..., :3], gt, valid, extent=1.0)
+    with pytest.raises(RuntimeError, match="valid must be"):
+        match_boxes(boxes, gt, valid[:1], extent=1.0)
+    with pytest.raises(RuntimeError, match="valid must be bool"):
+        match_boxes(boxes, gt, valid.long(), extent=1.0)
+    with pytest.raises(RuntimeError, match="candidates must be"):
+        match_boxes(boxes, gt, valid, extent=1.0, candidates=candidates[:, :3])
+    with pytest.raises(RuntimeError, match="mask must be"):
+        max_overlap_with(boxes, gt, valid[:, :2], extent=1.0)
+
+
+def test_scalar_formula_is_that_of_the_definition():
+    formulas = pytest.importorskip("detectron_libra._math")
+    boxes, gt, _, _ = scene(1, 40, 8)
+    for extent in (0.0, 1.0):
+        expected = pairwise_iou(boxes[0], gt[0], extent=extent).numpy()
+        b, o = boxes[0].numpy(), gt[0].numpy()[:, None]
+        args = [b[:, k] for k in range(4)] + [o[..., k] for k in range(4)]
+        assert (formulas.match_overlap(*args, extent) == expected).all()

@@ -63,7 +63,8 @@ def match_one_image(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``match_boxes`` for boxes (M, 4), gt (G, 4), valid (G,) and candidates (M,); G > 0."""
     taking_part = valid[:, None] if candidates is None else valid[:, None] & candidates
-    iou = torch.where(taking_part, pairwise_iou(boxes, gt, extent=extent), 0)
+    iou = pairwise_iou(boxes, gt, extent=extent)
+    iou = torch.where(taking_part & (iou > 0), iou, 0)  # a NaN coordinate overlaps nothing
     best, index = iou.max(0)
     gt_best = iou.amax(1, keepdim=True)
     tied = (iou == gt_best) & (gt_best > 0) & (gt_best >= min_best_iou)
@@ -72,7 +73,7 @@ def match_one_image(
 
 
 @torch.no_grad()
-def match_boxes(
+def match_boxes_reference(
     boxes: Tensor,
     gt: Tensor,
     valid: Tensor,
@@ -81,21 +82,7 @@ def match_boxes(
     min_best_iou: float = 0.0,
     candidates: Tensor | None = None,
 ) -> Matches:
-    """The ground truth that each box overlaps most, and the boxes no other one beats for a ground truth.
-
-    Args:
-        boxes: (M, 4) the same for every image, or (N, M, 4); float32 x1 y1 x2 y2 in pixels.
-        gt: (N, G, 4) float32, padded.
-        valid: (N, G) bool, False in rows that nothing may match.
-        extent: pixels added to x2 - x1 to get a width (1 or 0).
-        min_best_iou: a ground truth whose best box overlaps it less has no best box; nor has one at 0.
-        candidates: (N, M) bool, boxes that take part; the others get IoU 0 and are nobody's best.
-
-    Returns:
-        Matches of (N, M). One image at a time, so that memory holds G x M numbers and not N times as many.
-
-    Source: Detectron's utils/cython_bbox.pyx and roi_data/rpn.py; ties as in mmdetection's MaxIoUAssigner.
-    """
+    """See `detectron_libra.ops.match_boxes.match_boxes`. One image at a time: G x M numbers, not N times as many."""
     images, num_gt = gt.shape[:2]
     count = boxes.shape[-2]
     if num_gt == 0 or images == 0 or count == 0:
@@ -112,22 +99,15 @@ def match_boxes(
 
 
 @torch.no_grad()
-def max_overlap_with(boxes: Tensor, regions: Tensor, mask: Tensor, *, extent: float) -> Tensor:
-    """The largest share of each box that lies inside one region (a crowd, an ignored area).
-
-    Args:
-        boxes: (M, 4) the same for every image, or (N, M, 4); float32 x1 y1 x2 y2 in pixels.
-        regions: (N, G, 4) float32, padded.
-        mask: (N, G) bool, the regions that count.
-        extent: pixels added to x2 - x1 to get a width.
-
-    Returns:
-        (N, M) float32: intersection over the area of the box; 0 where there is no region.
-    """
+def max_overlap_with_reference(boxes: Tensor, regions: Tensor, mask: Tensor, *, extent: float) -> Tensor:
+    """See `detectron_libra.ops.match_boxes.max_overlap_with`."""
     images, num_regions = regions.shape[:2]
     count = boxes.shape[-2]
     if num_regions == 0 or images == 0 or count == 0:
         return regions.new_zeros((images, count))
     boxes = boxes.expand(images, count, 4)
-    shared = [(intersection(boxes[n], regions[n], extent) * mask[n][:, None]).amax(0) for n in range(images)]
+    shared = []
+    for n in range(images):
+        inside = intersection(boxes[n], regions[n], extent)
+        shared.append(torch.where(mask[n][:, None] & (inside > 0), inside, 0).amax(0))
     return torch.stack(shared) / area(boxes, extent).clamp(min=SMALLEST_AREA)
