@@ -17,7 +17,8 @@ LIBRA_HD float product(float a, float b) {
 #endif
 }
 
-LIBRA_HD float at_least(float x, float least) { return x > least ? x : least; }
+// A NaN stays one.
+LIBRA_HD float at_least(float x, float least) { return x < least ? least : x; }
 LIBRA_HD float smaller(float a, float b) { return a < b ? a : b; }
 LIBRA_HD float larger(float a, float b) { return a > b ? a : b; }
 
@@ -43,9 +44,10 @@ LIBRA_HD float overlap(const MatchBox& box, float box_area, const MatchBox& gt, 
   return iou > 0.0f ? iou : 0.0f;
 }
 
-// Share of the box that lies inside a region.
+// Share of the box that lies inside a region; 0 where a coordinate of the box is NaN.
 LIBRA_HD float share_inside(float shared, float box_area) {
-  return shared / at_least(box_area, kSmallestArea);
+  const float share = shared / at_least(box_area, kSmallestArea);
+  return share > 0.0f ? share : 0.0f;
 }
 
 }  // namespace detectron_libra

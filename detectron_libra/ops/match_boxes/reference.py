@@ -110,4 +110,5 @@ def max_overlap_with_reference(boxes: Tensor, regions: Tensor, mask: Tensor, *, 
     for n in range(images):
         inside = intersection(boxes[n], regions[n], extent)
         shared.append(torch.where(mask[n][:, None] & (inside > 0), inside, 0).amax(0))
-    return torch.stack(shared) / area(boxes, extent).clamp(min=SMALLEST_AREA)
+    share = torch.stack(shared) / area(boxes, extent).clamp(min=SMALLEST_AREA)
+    return torch.where(share > 0, share, 0)  # a NaN coordinate overlaps nothing
