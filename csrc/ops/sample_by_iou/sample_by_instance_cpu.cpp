@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The positives of an image are few: they are put side by side, a ground truth at a time, and cut to its share.
+// The positives of an image are few: they are put side by side, a ground truth at a time, and cut to its
+// share.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/tensor.h>
 

@@ -64,7 +64,8 @@ LIBRA_HD Parts parts_of(float low, float high, int64_t bins) {
   return {low, (span < 0.0f ? 0.0f : span) / float(bins), bins};
 }
 
-// The boxes of little IoU, drawn apart: those below `floor`; IoU 0 and less where it is 0; none where negative.
+// The boxes of little IoU, drawn apart: those below `floor`; IoU 0 and less where it is 0; none where
+// negative.
 struct LowSet {
   float below;
   bool inclusive;

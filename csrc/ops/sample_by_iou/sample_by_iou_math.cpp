@@ -17,8 +17,7 @@ LIBRA_MATH(m) {
         py::arg("high"), py::arg("bins"));
   m.def("sample_low_set", py::vectorize([](float iou, double floor) { return LowSet(floor).has(iou); }),
         "Whether a box of this IoU is drawn apart.", py::arg("iou"), py::arg("floor"));
-  m.def("sample_instance_share", py::vectorize([](int64_t num, int64_t instances) {
-          return instance_share(num, instances);
-        }),
+  m.def("sample_instance_share",
+        py::vectorize([](int64_t num, int64_t instances) { return instance_share(num, instances); }),
         "Most boxes that one ground truth gives.", py::arg("num"), py::arg("instances"));
 }

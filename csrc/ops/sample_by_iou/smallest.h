@@ -9,7 +9,7 @@
 
 namespace detectron_libra {
 
-constexpr int64_t kBlock = 1024;        // boxes whose integers are made at a time
+constexpr int64_t kBlock = 1024;         // boxes whose integers are made at a time
 constexpr uint32_t kNever = 0xffffffff;  // above every key's integer
 
 // A key's integer in the high half and its column in the low one: no two are equal, and of equal keys the
