@@ -65,13 +65,14 @@ struct ByInstance {
 // `num` of the pool by their stirred keys.
 std::vector<Ranked> draw_again(const std::vector<Ranked>& pool, int64_t num, const float* keys,
                                const bool* without) {
-  Smallest kept(num);
+  std::vector<Ranked> kept;
   for (const Ranked r : pool) {
-    const uint32_t column = uint32_t(r), code = second_code(key_code(keys[column]));
-    // Not in rising order of columns: one equal to the limit may still come in.
-    if (code <= kept.limit() && num > 0 && !(without && without[column])) kept.add(code, column);
+    const uint32_t column = uint32_t(r);
+    if (!(without && without[column])) kept.push_back(ranked(second_code(key_code(keys[column])), column));
   }
-  return kept.finish();
+  smallest_first(kept.data(), int64_t(kept.size()), num);
+  kept.resize(std::clamp<int64_t>(num, 0, int64_t(kept.size())));
+  return kept;
 }
 
 void instance_row(const Image& image, int64_t form, bool* chosen) {

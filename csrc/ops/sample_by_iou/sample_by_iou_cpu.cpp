@@ -28,7 +28,7 @@ void for_each_image(const Samples& s, const Row& row) {
 }
 
 void uniform_row(const bool* candidates, int64_t num, const float* keys, int64_t boxes, bool* chosen) {
-  Smallest kept(num);
+  Smallest kept(num, boxes);
   uint32_t code[kBlock];
   for (int64_t first = 0; first < boxes; first += kBlock) {
     const int64_t count = std::min(kBlock, boxes - first);
@@ -40,7 +40,8 @@ void uniform_row(const bool* candidates, int64_t num, const float* keys, int64_t
     kept.offer(code, count, first);
   }
   std::memset(chosen, 0, boxes);
-  mark(kept.finish(), chosen);
+  kept.cut();
+  mark(kept, chosen);
 }
 
 Tensor sample_uniform_cpu(const Tensor& candidates, const Tensor& num, const Tensor& keys) {
@@ -56,32 +57,47 @@ Tensor sample_uniform_cpu(const Tensor& candidates, const Tensor& num, const Ten
   return s.chosen;
 }
 
-// A block of boxes as integers: the group of each (a part, `bins` for the low set, bins + 1 for what is drawn
-// from no group), and its key for that group; its stirred key where it is in the IoU set.
+// A block of boxes as integers. group: a part, `bins` for the low set, `bins` + 1 for neither. first: the key for
+// that group, kNever where it is not below the group's limit. second: the stirred key in the IoU set.
 struct Block {
   int32_t group[kBlock];
   uint32_t first[kBlock], second[kBlock];
 };
 
 LIBRA_INLINE void classify(const float* iou, const uint8_t* in, const float* keys, int64_t count,
-                           const Parts& parts, const LowSet& low_set, Block& block) {
-  const Parts p = parts;
+                           const Parts& parts, const LowSet& low_set, const uint32_t* limits, Block& block) {
   const LowSet low = low_set;
-  int32_t reached[kBlock];
-  const int32_t bins = int32_t(p.bins);
-  for (int64_t i = 0; i < count; ++i) reached[i] = -1;
-  for (int64_t k = 0; k <= p.bins; ++k) {
-    const float edge = p.edge(k);
-    for (int64_t i = 0; i < count; ++i) reached[i] += !(edge > iou[i]);
+  const int32_t bins = int32_t(parts.bins);
+  int32_t group[kBlock];
+  uint32_t limit[kBlock];
+  for (int64_t i = 0; i < count; ++i) group[i] = bins + 1, limit[i] = 0;
+  for (int32_t k = 0; k <= bins; ++k) {
+    const float edge = parts.edge(k);
+    const int32_t part = k < bins ? k : bins + 1;
+    const uint32_t its_limit = limits[part];
+    for (int64_t i = 0; i < count; ++i) {
+      const bool beyond = !(edge > iou[i]);
+      group[i] = beyond ? part : group[i];
+      limit[i] = beyond ? its_limit : limit[i];
+    }
   }
+  const uint32_t low_limit = limits[bins];
   for (int64_t i = 0; i < count; ++i) {
-    const bool is_in = in[i] != 0, is_low = low.has(iou[i]);
-    const bool in_part = (reached[i] >= 0) & (reached[i] < bins);
-    const int32_t group = is_low ? bins : (in_part ? reached[i] : bins + 1);
-    const uint32_t code = key_code(keys[i]);
-    block.group[i] = is_in ? group : bins + 1;
-    block.first[i] = code;
-    block.second[i] = is_in & !is_low ? second_code(code) : kNever;
+    const int32_t is_in = in[i], is_low = low.has(iou[i]);
+    const uint32_t code = key_code(keys[i]), its_limit = is_low ? low_limit : limit[i];
+    block.group[i] = is_low ? bins : group[i];
+    block.first[i] = is_in ? (code < its_limit ? code : kNever) : kNever;
+    block.second[i] = is_in ? (is_low ? kNever : second_code(code)) : kNever;
+  }
+}
+
+// Hands a block's keys to their groups. Limits were taken at the block's start: they may have fallen since.
+void offer_to_groups(const Block& block, int64_t count, int64_t first, std::vector<Smallest>& groups) {
+  for (int64_t start = 0; start < count; start += Smallest::kStep) {
+    const int64_t stop = std::min(count, start + Smallest::kStep);
+    if (!any_below(block.first + start, stop - start, kNever)) continue;
+    for (Smallest& group : groups) group.make_room();
+    for (int64_t i = start; i < stop; ++i) groups[block.group[i]].add(block.first[i], first + i);
   }
 }
 
@@ -89,35 +105,40 @@ void iou_row(const float* iou, const bool* candidates, int64_t num, const float*
              float high, const IouRule& rule, bool* chosen) {
   const Wanted wanted = wanted_of(num, rule.floor_fraction, rule.bins);
   const Parts parts = parts_of(rule.low, high, rule.bins);
-  std::vector<Smallest> groups(rule.bins, Smallest(wanted.share));
-  groups.emplace_back(wanted.num);  // the low set gives at most that many
-  groups.emplace_back(0);
+  std::vector<Smallest> groups;
+  for (int64_t g = 0; g < rule.bins; ++g) groups.emplace_back(wanted.share, boxes);
+  groups.emplace_back(wanted.num, boxes);  // the low set gives at most that many
+  groups.emplace_back(0, boxes);
   // By the stirred key, the `num` smallest of the whole IoU set: at most `from_parts` of them turn out to be
   // chosen already, so that enough are left for the rest.
-  Smallest rest(wanted.num);
-  std::vector<uint32_t> limits;
-  for (const Smallest& group : groups) limits.push_back(group.limit());
+  Smallest rest(wanted.num, boxes);
+  std::vector<uint32_t> limits(groups.size());
   Block block;
   for (int64_t first = 0; first < boxes; first += kBlock) {
     const int64_t count = std::min(kBlock, boxes - first);
+    for (size_t g = 0; g < groups.size(); ++g) limits[g] = groups[g].limit();
     vectorized([&] {
       classify(iou + first, reinterpret_cast<const uint8_t*>(candidates) + first, keys + first, count, parts,
-               rule.low_set, block);
+               rule.low_set, limits.data(), block);
     });
-    for (int64_t i = 0; i < count; ++i) {
-      const int32_t g = block.group[i];
-      if (block.first[i] < limits[g]) limits[g] = groups[g].add(block.first[i], first + i);
-    }
+    offer_to_groups(block, count, first, groups);
     rest.offer(block.second, count, first);
   }
   std::memset(chosen, 0, boxes);
+  Smallest& low_set = groups[rule.bins];
   int64_t from_parts = 0;
-  for (int64_t g = 0; g < rule.bins; ++g) from_parts += mark(groups[g].finish(), chosen);
-  const int64_t iou_set = int64_t(rest.finish().size()), low_set = int64_t(groups[rule.bins].finish().size());
-  const Fill fill = fill_of(wanted, iou_set, low_set, from_parts);
+  for (Smallest& group : groups) group.cut();
+  for (int64_t g = 0; g < rule.bins; ++g) {
+    mark(groups[g], chosen);
+    from_parts += groups[g].size();
+  }
+  rest.cut();
+  const Fill fill = fill_of(wanted, rest.size(), low_set.size(), from_parts);
   rest.drop([&](int64_t column) { return chosen[column]; });
-  mark(rest.finish(fill.rest), chosen);
-  mark(groups[rule.bins].finish(fill.low), chosen);
+  rest.cut(fill.rest);
+  low_set.cut(fill.low);
+  mark(rest, chosen);
+  mark(low_set, chosen);
 }
 
 // The largest, NaN where there is one, as torch's amax.
