@@ -5,7 +5,6 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
-#include <cstring>
 #include <vector>
 
 #include "common/parallel.h"
@@ -27,19 +26,23 @@ void for_each_image(const Samples& s, const Row& row) {
   });
 }
 
+// All bits where true: what selects in vector code where the compiler sees a branch in ?:.
+LIBRA_INLINE uint32_t all_bits(bool is) { return 0u - uint32_t(is); }
+
 void uniform_row(const bool* candidates, int64_t num, const float* keys, int64_t boxes, bool* chosen) {
   Smallest kept(num, boxes);
-  uint32_t code[kBlock];
+  KeyBlock block;
   for (int64_t first = 0; first < boxes; first += kBlock) {
     const int64_t count = std::min(kBlock, boxes - first);
     vectorized([&] {
       const uint8_t* in = reinterpret_cast<const uint8_t*>(candidates) + first;
       const float* key = keys + first;
-      for (int64_t i = 0; i < count; ++i) code[i] = in[i] ? key_code(key[i]) : kNever;
+      for (int64_t i = 0; i < count; ++i) block.code[i] = key_code(key[i]) | all_bits(in[i] == 0);
+      block.find_hits(count, kept.limit());
     });
-    kept.offer(code, count, first);
+    kept.offer(block, count, first);
   }
-  std::memset(chosen, 0, boxes);
+  std::fill_n(chosen, boxes, false);
   kept.cut();
   mark(kept, chosen);
 }
@@ -57,47 +60,47 @@ Tensor sample_uniform_cpu(const Tensor& candidates, const Tensor& num, const Ten
   return s.chosen;
 }
 
-// A block of boxes as integers. group: a part, `bins` for the low set, `bins` + 1 for neither. first: the key for
-// that group, kNever where it is not below the group's limit. second: the stirred key in the IoU set.
+// A block of boxes. group: a part, `bins` for the low set, `bins` + 1 for neither. first: the key for that
+// group, kNever where it is not below the group's limit. second: the stirred key in the IoU set.
 struct Block {
   int32_t group[kBlock];
-  uint32_t first[kBlock], second[kBlock];
+  KeyBlock first, second;
 };
 
 LIBRA_INLINE void classify(const float* iou, const uint8_t* in, const float* keys, int64_t count,
                            const Parts& parts, const LowSet& low_set, const uint32_t* limits, Block& block) {
   const LowSet low = low_set;
   const int32_t bins = int32_t(parts.bins);
-  int32_t group[kBlock];
+  int32_t part[kBlock];
   uint32_t limit[kBlock];
-  for (int64_t i = 0; i < count; ++i) group[i] = bins + 1, limit[i] = 0;
+  for (int64_t i = 0; i < count; ++i) part[i] = bins + 1, limit[i] = 0;
   for (int32_t k = 0; k <= bins; ++k) {
     const float edge = parts.edge(k);
-    const int32_t part = k < bins ? k : bins + 1;
-    const uint32_t its_limit = limits[part];
+    const int32_t its_part = k < bins ? k : bins + 1;
+    const uint32_t its_limit = limits[its_part];
     for (int64_t i = 0; i < count; ++i) {
-      const bool beyond = !(edge > iou[i]);
-      group[i] = beyond ? part : group[i];
-      limit[i] = beyond ? its_limit : limit[i];
+      const uint32_t beyond = all_bits(!(edge > iou[i]));
+      part[i] = int32_t((uint32_t(its_part) & beyond) | (uint32_t(part[i]) & ~beyond));
+      limit[i] = (its_limit & beyond) | (limit[i] & ~beyond);
     }
   }
   const uint32_t low_limit = limits[bins];
   for (int64_t i = 0; i < count; ++i) {
-    const int32_t is_in = in[i], is_low = low.has(iou[i]);
-    const uint32_t code = key_code(keys[i]), its_limit = is_low ? low_limit : limit[i];
-    block.group[i] = is_low ? bins : group[i];
-    block.first[i] = is_in ? (code < its_limit ? code : kNever) : kNever;
-    block.second[i] = is_in ? (is_low ? kNever : second_code(code)) : kNever;
+    const uint32_t out = all_bits(in[i] == 0), is_low = all_bits(low.has(iou[i])), code = key_code(keys[i]);
+    const uint32_t its_limit = (low_limit & is_low) | (limit[i] & ~is_low);
+    block.group[i] = int32_t((uint32_t(bins) & is_low) | (uint32_t(part[i]) & ~is_low));
+    block.first.code[i] = code | out | all_bits(code >= its_limit);
+    block.second.code[i] = second_code(code) | out | is_low;
   }
 }
 
 // Hands a block's keys to their groups. Limits were taken at the block's start: they may have fallen since.
 void offer_to_groups(const Block& block, int64_t count, int64_t first, std::vector<Smallest>& groups) {
-  for (int64_t start = 0; start < count; start += Smallest::kStep) {
-    const int64_t stop = std::min(count, start + Smallest::kStep);
-    if (!any_below(block.first + start, stop - start, kNever)) continue;
+  for (int64_t start = 0; start < count; start += kStep) {
+    if (!block.first.hit[start / kStep]) continue;
     for (Smallest& group : groups) group.make_room();
-    for (int64_t i = start; i < stop; ++i) groups[block.group[i]].add(block.first[i], first + i);
+    const int64_t stop = std::min(count, start + kStep);
+    for (int64_t i = start; i < stop; ++i) groups[block.group[i]].add(block.first.code[i], first + i);
   }
 }
 
@@ -120,11 +123,13 @@ void iou_row(const float* iou, const bool* candidates, int64_t num, const float*
     vectorized([&] {
       classify(iou + first, reinterpret_cast<const uint8_t*>(candidates) + first, keys + first, count, parts,
                rule.low_set, limits.data(), block);
+      block.first.find_hits(count, kNever);
+      block.second.find_hits(count, rest.limit());
     });
     offer_to_groups(block, count, first, groups);
     rest.offer(block.second, count, first);
   }
-  std::memset(chosen, 0, boxes);
+  std::fill_n(chosen, boxes, false);
   Smallest& low_set = groups[rule.bins];
   int64_t from_parts = 0;
   for (Smallest& group : groups) group.cut();

@@ -6,9 +6,12 @@
 #include <cstdint>
 #include <memory>
 
+#include "common/simd.h"
+
 namespace detectron_libra {
 
 constexpr int64_t kBlock = 1024;         // boxes whose integers are made at a time
+constexpr int64_t kStep = 32;            // of these, tested at a time
 constexpr uint32_t kNever = 0xffffffff;  // above every key's integer
 
 // A key's integer in the high half and its column in the low one: no two are equal, and of equal keys the
@@ -17,11 +20,13 @@ using Ranked = uint64_t;
 
 inline Ranked ranked(uint32_t code, int64_t column) { return Ranked(code) << 32 | uint32_t(column); }
 
-// Puts the `count` smallest in front. Buckets of the keys' high bits settle all but those of one bucket, which
-// takes half the time of std::nth_element on all: few of its comparisons can be foreseen.
+// Puts the `count` smallest in front. Buckets of the keys' high bits settle all but those of one bucket,
+// which takes half the time of std::nth_element on all: few of its comparisons can be foreseen.
 inline void smallest_first(Ranked* kept, int64_t size, int64_t count) {
   constexpr int kBits = 9;
+  constexpr int64_t kFew = 128;  // for which buckets do not pay
   if (size <= count || count <= 0) return;
+  if (size <= kFew) return std::nth_element(kept, kept + (count - 1), kept + size);
   uint32_t any = 0;
   for (int64_t i = 0; i < size; ++i) any |= uint32_t(kept[i] >> 32);
   const int shift = 32 + std::max(0, int(std::bit_width(any)) - kBits);
@@ -41,22 +46,30 @@ inline void smallest_first(Ranked* kept, int64_t size, int64_t count) {
   std::nth_element(kept + before, kept + (count - 1), kept + left);
 }
 
-// Whether a key of a few is below the limit. Without a branch inside: one comparison a lane.
-inline bool any_below(const uint32_t* code, int64_t count, uint32_t limit) {
-  uint32_t any = 0;
-  for (int64_t i = 0; i < count; ++i) any |= uint32_t(code[i] < limit);
-  return any != 0;
-}
+// The integers of a block of keys, and which steps of it hold one below a limit: most hold none, and are
+// passed by. To be filled in vector code.
+struct KeyBlock {
+  uint32_t code[kBlock];
+  uint32_t hit[kBlock / kStep];
+
+  LIBRA_INLINE void find_hits(int64_t count, uint32_t limit) {
+    const int64_t steps = (count + kStep - 1) / kStep;
+    for (int64_t i = count; i < steps * kStep; ++i) code[i] = kNever;
+    for (int64_t step = 0; step < steps; ++step) {
+      uint32_t any = 0;
+      for (int64_t i = 0; i < kStep; ++i) any |= uint32_t(code[step * kStep + i] < limit);
+      hit[step] = any;
+    }
+  }
+};
 
 class Smallest {
  public:
-  static constexpr int64_t kStep = 32;
-
   // Of `boxes` columns the `quota` smallest; none where it is negative.
   Smallest(int64_t quota, int64_t boxes) : quota_(std::clamp<int64_t>(quota, 0, boxes)) {
     limit_ = quota_ == 0 ? 0 : kNever;
     // Twice the quota: each cut, linear in what it cuts, throws away as much as it keeps.
-    capacity_ = kStep + std::min(2 * quota_, boxes);
+    capacity_ = kStep + std::min(std::max<int64_t>(2 * quota_, 256), boxes);
     kept_ = std::make_unique_for_overwrite<Ranked[]>(capacity_);
   }
 
@@ -78,12 +91,12 @@ class Smallest {
   }
 
   // Takes those of a block of keys that are below the limit; kNever stands for no key.
-  void offer(const uint32_t* code, int64_t count, int64_t first_column) {
+  void offer(const KeyBlock& block, int64_t count, int64_t first_column) {
     for (int64_t start = 0; start < count; start += kStep) {
-      const int64_t stop = std::min(count, start + kStep);
-      if (!any_below(code + start, stop - start, limit_)) continue;
+      if (!block.hit[start / kStep]) continue;
       make_room();
-      for (int64_t i = start; i < stop; ++i) add(code[i], first_column + i);
+      const int64_t stop = std::min(count, start + kStep);
+      for (int64_t i = start; i < stop; ++i) add(block.code[i], first_column + i);
     }
   }
 
