@@ -32,8 +32,6 @@ struct ByInstance {
     for (int64_t i = 0; i < image.boxes; ++i) {
       if (!image.candidates[i]) continue;
       const int64_t gt = image.index[i];
-      STD_TORCH_CHECK(gt >= 0 && gt < image.num_gt, "index has ", gt, " for a candidate, and num_gt is ",
-                      image.num_gt, ": it must be in 0..num_gt-1");
       columns.push_back(i);
       ++starts[gt + 1];
     }
@@ -93,6 +91,13 @@ void instance_row(const Image& image, int64_t form, bool* chosen) {
   mark(draw_again(by_instance.all, missing, image.keys, form == kPaperParts ? chosen : nullptr), chosen);
 }
 
+// Before the threads start: what they throw loses its words.
+void check_index(const int64_t* index, const bool* candidates, int64_t count, int64_t num_gt) {
+  for (int64_t i = 0; i < count; ++i)
+    STD_TORCH_CHECK(!candidates[i] || (index[i] >= 0 && index[i] < num_gt), "index has ", index[i],
+                    " for a candidate, and num_gt is ", num_gt, ": it must be in 0..num_gt-1");
+}
+
 Tensor sample_by_instance_cpu(const Tensor& index, const Tensor& candidates, const Tensor& num,
                               const Tensor& keys, int64_t form, int64_t num_gt) {
   check_instances(form, num_gt);
@@ -103,6 +108,7 @@ Tensor sample_by_instance_cpu(const Tensor& index, const Tensor& candidates, con
   const int64_t *gts = gt.const_data_ptr<int64_t>(), *wanted = s.num.const_data_ptr<int64_t>();
   const bool* in = s.candidates.const_data_ptr<bool>();
   const float* key = s.keys.const_data_ptr<float>();
+  check_index(gts, in, s.images() * boxes, num_gt);
   bool* out = s.chosen.mutable_data_ptr<bool>();
   const int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, boxes));
   parallel_ranges(s.images(), grain, [&](int64_t begin, int64_t end) {

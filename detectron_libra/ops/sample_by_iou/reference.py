@@ -85,8 +85,10 @@ def sample_by_iou_reference(
         return candidates.clone()
     if form == "paper":
         top = torch.full_like(iou[:, 0], high)
+    elif max_iou is None:
+        top = iou.amax(1)
     else:
-        top = iou.amax(1) if max_iou is None else max_iou
+        top = max_iou
     if floor > 0:
         low_set = candidates & (iou < floor)
     elif floor == 0:
