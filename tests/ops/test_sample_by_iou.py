@@ -60,8 +60,8 @@ def options_of(case):
     return {"bins": sampler["num_bins"], "floor": floor, "floor_fraction": sampler["floor_fraction"]}
 
 
-def inclusion_probability(iou, negative, num, bins, floor, floor_fraction):
-    """Chance of each box in the published sampler, in closed form."""
+def inclusion_probability(iou, negative, num, bins, floor, floor_fraction, top=None):
+    """Chance of each box in closed form: the published sampler's, or the paper's with ``top`` = its upper end."""
     p = np.zeros(len(iou))
     if negative.sum() <= num:
         return negative.astype(float)
@@ -73,7 +73,7 @@ def inclusion_probability(iou, negative, num, bins, floor, floor_fraction):
     else:
         quota = np.zeros(len(iou))
         start = max(floor, 0)
-        width = (iou.max() - np.float32(start)) / np.float32(bins)
+        width = ((iou.max() if top is None else np.float32(top)) - np.float32(start)) / np.float32(bins)
         share = wanted // bins
         for k in range(bins if bins > 1 else 0):
             part = high & (iou >= np.float32(start + k * width)) & (iou < np.float32(start + (k + 1) * width))
@@ -99,7 +99,7 @@ def assert_follows(counts, p, seeds):
 
 
 @pytest.mark.parametrize("tag", NEGATIVE_CASES)
-def test_released_form_chooses_as_often_as_the_published_sampler(tag):
+def test_released_form_chooses_as_often_as_the_published_sampler(each_backend, tag):
     iou, gt, case, reference, counts = load_case("iou_sampling_neg", tag)
     negative, positives = gt == 0, (gt > 0).sum()
     num = case["num"] - min(positives, int(case["num"] * case["pos_fraction"]))
@@ -141,13 +141,32 @@ def even_iou(count=900, below=0.5):
     return torch.linspace(0, below, count + 1)[:-1].repeat(3, 1)
 
 
-def test_paper_form_takes_the_same_number_from_each_part():
+def test_paper_form_takes_the_same_number_from_each_part(each_backend):
     iou = even_iou() ** 2 / 0.5  # most boxes have little IoU
     every = torch.ones_like(iou, dtype=torch.bool)
     chosen = sample_by_iou(iou, every, torch.full((3,), 90), drawn_keys(*iou.shape), bins=3, high=0.5)
     for k in range(3):
         part = (iou >= k * 0.5 / 3) & (iou < (k + 1) * 0.5 / 3)
         assert (chosen & part).sum(1).tolist() == [30] * 3
+
+
+@pytest.mark.parametrize("bins", [1, 2, 3, 5])
+@pytest.mark.parametrize(("floor", "fraction"), [(-1, 0.0), (0, 0.0), (0.1, 0.3)])
+def test_paper_form_chooses_as_often_as_its_closed_form(each_backend, bins, floor, fraction):
+    seeds, generator = 600, np.random.default_rng(bins)
+    iou = (0.5 * generator.random(300) ** 3 * (generator.random(300) > 0.2)).astype(np.float32)
+    iou = np.concatenate((iou, np.ones(4, np.float32)))  # ground truth among the boxes changes nothing
+    negative, options = iou < 0.5, {"bins": bins, "floor": floor, "floor_fraction": fraction}
+    chosen = sample_by_iou(
+        rows(iou, seeds),
+        rows(negative, seeds),
+        torch.full((seeds,), 90),
+        drawn_keys(seeds, len(iou)),
+        **options,
+    )
+    assert (chosen.sum(1) == 90).all()
+    p = inclusion_probability(iou, negative, 90, **options, top=0.5)
+    assert_follows(chosen.sum(0).numpy(), p, seeds)
 
 
 def test_paper_form_ignores_the_ground_truth_that_empties_the_released_forms_last_part():
@@ -161,7 +180,7 @@ def test_paper_form_ignores_the_ground_truth_that_empties_the_released_forms_las
     assert ((released & upper).sum(1) > 110).all()
 
 
-def test_what_a_part_lacks_comes_from_the_rest_of_the_others():
+def test_what_a_part_lacks_comes_from_the_rest_of_the_others(each_backend):
     iou = torch.tensor([[0.1] * 40 + [0.2] * 40 + [0.45] * 2])
     every = torch.ones_like(iou, dtype=torch.bool)
     chosen = sample_by_iou(iou, every, torch.tensor([31]), drawn_keys(1, 82), bins=3, high=0.5)
@@ -173,7 +192,7 @@ def test_what_a_part_lacks_comes_from_the_rest_of_the_others():
 
 @pytest.mark.parametrize("form", ["paper", "released"])
 @pytest.mark.parametrize("floor", [-1, 0, 0.2])
-def test_every_image_gets_its_own_number(form, floor):
+def test_every_image_gets_its_own_number(each_backend, form, floor):
     torch.manual_seed(0)
     iou = torch.rand(4, 200) * 0.5 * (torch.rand(4, 200) > 0.3)
     candidates = torch.rand(4, 200) > 0.5
@@ -187,7 +206,7 @@ def test_every_image_gets_its_own_number(form, floor):
 
 
 @pytest.mark.parametrize("tag", ["manypos", "manygt", "exact3"])
-def test_instance_sampling_follows_the_published_code_or_the_paper(tag):
+def test_instance_sampling_follows_the_published_code_or_the_paper(each_backend, tag):
     _, gt, case, reference, counts = load_case("iou_sampling_pos", tag)
     positive, num, seeds = gt > 0, int(case["num"] * case["pos_fraction"]), case["seeds"]
     arguments = (
@@ -218,7 +237,7 @@ def test_instance_sampling_follows_the_published_code_or_the_paper(tag):
             assert (got >= min(share, available[g])).all()
 
 
-def test_instance_sampling_drops_what_is_too_much_fairly():
+def test_instance_sampling_drops_what_is_too_much_fairly(each_backend):
     # Two instances: shares of 4 each, of which 2 of 8 have to go.
     index = torch.tensor([0] * 30 + [1] * 5).expand(4000, -1)
     every = torch.ones(4000, 35, dtype=torch.bool)
@@ -228,7 +247,7 @@ def test_instance_sampling_drops_what_is_too_much_fairly():
 
 
 @pytest.mark.parametrize("form", ["paper", "released"])
-def test_few_positives_are_all_taken(form):
+def test_few_positives_are_all_taken(each_backend, form):
     candidates = torch.tensor([[True, False, True], [False, False, False]])
     index = torch.tensor([[1, 0, 1], [0, 0, 0]])
     chosen = sample_by_instance(
@@ -259,7 +278,7 @@ def test_the_same_keys_choose_the_same():
     assert draws[0].equal(draws[1])
 
 
-def test_no_boxes_and_unknown_forms():
+def test_no_boxes_and_unknown_forms(each_backend):
     none = torch.zeros(2, 0)
     assert sample_by_iou(none, none.bool(), torch.tensor([3, 3]), none).shape == (2, 0)
     assert sample_uniform(none.bool(), torch.tensor([3, 3]), none).shape == (2, 0)
@@ -267,7 +286,7 @@ def test_no_boxes_and_unknown_forms():
         sample_by_iou(none, none.bool(), torch.tensor([3, 3]), none, form="best")
 
 
-def test_the_papers_parts_begin_where_negatives_begin():
+def test_the_papers_parts_begin_where_negatives_begin(each_backend):
     """With negatives from 0.3 on, thirds of [0.3, 0.5) give the same number each; thirds of [0, 0.5) would not."""
     iou = torch.linspace(0.3, 0.4999, 900)[None]
     chosen = sample_by_iou(

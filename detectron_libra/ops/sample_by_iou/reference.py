@@ -50,30 +50,22 @@ def rank_in_group(group: Tensor, keys: Tensor, num_groups: int) -> Tensor:
 
 
 @torch.no_grad()
-def sample_uniform(candidates: Tensor, num: Tensor, keys: Tensor) -> Tensor:
-    """``num`` of the candidates of each image, each as likely as the next; all where there are fewer.
-
-    Args:
-        candidates: (N, M) bool.
-        num: (N,) int64.
-        keys: (N, M) float32, uniform random in 0..1.
-
-    Returns:
-        (N, M) bool.
-    """
+def sample_uniform_reference(candidates: Tensor, num: Tensor, keys: Tensor) -> Tensor:
+    """See ``sample_uniform``; keys float32."""
     return candidates & (rank_in_group((~candidates).long(), keys, 2) < num[:, None])
 
 
 def interval_of(iou: Tensor, low: float, high: Tensor, bins: int) -> Tensor:
     """Which of ``bins`` equal parts of [low, high) each IoU (N, M) lies in; ``bins`` for none. high: (N,)."""
-    width = (high - low).clamp(min=0) / bins
+    # Divided by a tensor: by a number, CUDA multiplies with its reciprocal, and edges differ in the last bit.
+    width = (high - low).clamp(min=0) / torch.full_like(high, bins)
     edges = low + torch.arange(bins + 1, device=iou.device) * width[:, None]
     index = torch.searchsorted(edges.to(iou.dtype).contiguous(), iou.contiguous(), right=True) - 1
     return torch.where((index < 0) | (index > bins), bins, index)
 
 
 @torch.no_grad()
-def sample_by_iou(
+def sample_by_iou_reference(
     iou: Tensor,
     candidates: Tensor,
     num: Tensor,
@@ -87,39 +79,16 @@ def sample_by_iou(
     low: float = 0.0,
     max_iou: Tensor | None = None,
 ) -> Tensor:
-    """IoU-balanced choice of negatives: the same number from each interval of IoU, as far as it holds enough.
-
-    The interval of IoU is cut into ``bins`` parts; each gives num / bins boxes at random; what is missing
-    (empty parts, the remainder) comes at random from the rest. Form "paper" cuts [max(floor, low), high), so
-    that every part can hold negatives. Form "released" cuts [max(floor, 0), largest IoU of any box), as the
-    published code does: once ground truth is among the boxes that is [0, 1), and the last part stays empty.
-
-    Args:
-        iou: (N, M) float32, largest IoU of each box with a ground truth.
-        candidates: (N, M) bool, the negatives.
-        num: (N,) int64, how many to choose.
-        keys: (N, M) float32, uniform random in 0..1.
-        bins: number of parts; 1 chooses uniformly.
-        floor: boxes with less IoU form a separate set that is drawn uniformly; at 0 these are the boxes with
-            IoU 0, and a negative value makes no such set.
-        floor_fraction: share of ``num`` meant for that set.
-        form: "paper" or "released".
-        high, low: the IoU below which, and from which, a box is a negative (form "paper").
-        max_iou: (N,) float32, upper end for form "released"; by default the largest of ``iou``.
-
-    Returns:
-        (N, M) bool, chosen: min(num, number of candidates) per image.
-
-    Source: Pang et al., Libra R-CNN, section 3.1; the authors' IoUBalancedNegSampler. That one turns its
-        floor -1 into 0 after the first call; here floor -1 is always its first call, and floor 0 a later one.
-    """
+    """See ``sample_by_iou``; iou, keys and max_iou float32."""
     check_form(form)
     if iou.shape[1] == 0:
         return candidates.clone()
     if form == "paper":
         top = torch.full_like(iou[:, 0], high)
+    elif max_iou is None:
+        top = iou.amax(1)
     else:
-        top = iou.amax(1) if max_iou is None else max_iou.to(iou.dtype)
+        top = max_iou
     if floor > 0:
         low_set = candidates & (iou < floor)
     elif floor == 0:
@@ -139,34 +108,15 @@ def sample_by_iou(
     from_iou_set = torch.minimum(wanted, iou_set.sum(1))
     from_low_set = torch.minimum(num - from_iou_set, low_set.sum(1))
     more = num - from_parts - from_low_set
-    rest = sample_uniform(iou_set & ~by_part, more, second_keys(keys))
+    rest = sample_uniform_reference(iou_set & ~by_part, more, second_keys(keys))
     return by_part | rest | (low_set & (rank < from_low_set[:, None]))
 
 
 @torch.no_grad()
-def sample_by_instance(
+def sample_by_instance_reference(
     index: Tensor, candidates: Tensor, num: Tensor, keys: Tensor, *, form: str = "paper", num_gt: int
 ) -> Tensor:
-    """Instance-balanced choice of positives: about the same number for each ground truth.
-
-    Each of the n ground truths with candidates gives at most round(num / n) + 1 of them at random (halves to
-    even); what is missing is drawn from the remaining candidates, what is too much is dropped at random. Form
-    "released" draws the missing ones from all candidates, as published code does: some are drawn twice,
-    and fewer than ``num`` come out.
-
-    Args:
-        index: (N, M) int64, ground truth of each box, 0..num_gt-1.
-        candidates: (N, M) bool, the positives.
-        num: (N,) int64, how many to choose.
-        keys: (N, M) float32, uniform random in 0..1.
-        form: "paper" or "released".
-        num_gt: G.
-
-    Returns:
-        (N, M) bool; all candidates where there are at most ``num``.
-
-    Source: the authors' InstanceBalancedPosSampler.
-    """
+    """See ``sample_by_instance``; keys float32."""
     check_form(form)
     group = torch.where(candidates, index, num_gt)
     rank = rank_in_group(group, keys, num_gt + 1)
@@ -177,6 +127,6 @@ def sample_by_instance(
     missing = (num - balanced.sum(1)).clamp(min=0)
     again = second_keys(keys)
     pool = candidates & ~balanced if form == "paper" else candidates
-    filled = balanced | sample_uniform(pool, missing, again)
-    chosen = torch.where((missing > 0)[:, None], filled, sample_uniform(balanced, num, again))
+    filled = balanced | sample_uniform_reference(pool, missing, again)
+    chosen = torch.where((missing > 0)[:, None], filled, sample_uniform_reference(balanced, num, again))
     return torch.where((candidates.sum(1) <= num)[:, None], candidates, chosen)
