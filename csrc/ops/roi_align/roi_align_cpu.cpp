@@ -1,136 +1,174 @@
 // SPDX-License-Identifier: Apache-2.0
-// CPU kernels of roi_align. Forward: a thread owns boxes. Backward: a thread owns channels of an image, and
-// adds its boxes in order, so that the result does not depend on the number of threads.
+// CPU kernels of roi_align. channels_last: a task is a box forward, a row of a level backward. Contiguous: a
+// task is a channel of an image, whose planes stay in the cache while its boxes go by. Every number has one
+// owner, which adds the boxes in their order: the result does not depend on the threads.
 #include <torch/csrc/stable/library.h>
 
-#include <algorithm>
-
-#include "common/parallel.h"
-#include "ops/roi_align/roi_align_host.h"
+#include "ops/roi_align/roi_align_sums.h"
 
 namespace detectron_libra {
 namespace {
 using torch::stable::Tensor;
 
-constexpr int64_t kChannelBlock = 32;  // channels a thread takes at once: weights are computed once for them
+template <typename T>
+using Tables = std::vector<BoxTable<accumulate_t<T>>>;
 
-// All samples of a box on each axis; sample i of bin b is at [b * grid + i].
-struct Grid {
-  std::vector<Sample> y, x;
+std::vector<View> views_of(const TensorList& levels, bool channels_last) {
+  std::vector<View> views;
+  for (const Tensor& t : levels) views.push_back(view_of(t, channels_last));
+  return views;
+}
 
-  void fill(const Roi& roi, int side, const View& level) {
-    fill(y, roi.y, side, level.height);
-    fill(x, roi.x, side, level.width);
-  }
-
- private:
-  static void fill(std::vector<Sample>& samples, const RoiAxis& axis, int side, int64_t length) {
-    samples.clear();
-    for (int b = 0; b < side; ++b)
-      for (int i = 0; i < axis.grid; ++i) samples.push_back(roi_sample(axis, b, i, length));
-  }
-};
-
-// Calls use(offset of the cell, weight) for the cells that bin (by, bx) reads.
-template <typename Use>
-void for_each_cell(const Grid& grid, const Roi& roi, int64_t by, int64_t bx, const View& level,
-                   const Use& use) {
-  for (int64_t iy = by * roi.y.grid; iy < (by + 1) * roi.y.grid; ++iy) {
-    const Sample& y = grid.y[iy];
-    if (y.low < 0) continue;
-    for (int64_t ix = bx * roi.x.grid; ix < (bx + 1) * roi.x.grid; ++ix) {
-      const Sample& x = grid.x[ix];
-      if (x.low < 0) continue;
-      use(level.at(0, y.low, x.low), y.low_weight * x.low_weight);
-      use(level.at(0, y.low, x.high), y.low_weight * x.high_weight);
-      use(level.at(0, y.high, x.low), y.high_weight * x.low_weight);
-      use(level.at(0, y.high, x.high), y.high_weight * x.high_weight);
+// Box by box: (bins, C) from (H, W, C).
+template <typename T>
+void pool_box(const BoxTable<accumulate_t<T>>& box, const T* image, const View& level, int64_t side,
+              accumulate_t<T>* sum, T* out) {
+  const int64_t channels = level.inner;
+  const T* from = image + level.at(0, box.y.begin, box.x.begin);
+  for (int64_t by = 0; by < side; ++by) {
+    for (int64_t bx = 0; bx < side; ++bx, out += channels) {
+      for (int64_t c = 0; c < channels; ++c) sum[c] = 0;
+      add_cells(sum, from, level.width, channels, box.y.of_bin, by, box.x.of_bin, bx);
+      for (int64_t c = 0; c < channels; ++c) write(out, c, sum[c]);
     }
   }
 }
 
-template <typename T, bool kPlanar>
-void roi_align(const RoiPooling& job) {
-  using A = accumulate_t<T>;
-  const int side = job.rois.options.output_size;
-  const int64_t images = job.levels[0].size(0), channels = job.levels[0].size(1);
-  const int64_t planes = kPlanar ? channels : 1, inner = kPlanar ? 1 : channels;
-  const View to = view_of(job.out, !kPlanar);
-  const int64_t* image_of = job.rois.image_index.const_data_ptr<int64_t>();
+template <typename T>
+void pool_channels_last(const RoiPooling& job, const std::vector<View>& views, const Tables<T>& tables) {
+  const int64_t side = job.rois.options.output_size, per_box = side * side * views[0].inner;
   T* out = job.out.mutable_data_ptr<T>();
-  parallel_ranges(job.rois.size(), 1, [&](int64_t begin, int64_t end) {
-    Grid grid;
-    std::vector<A> sum(inner);
-    for (int64_t r = begin; r < end; ++r) {
-      const int64_t n = image_of[r];
-      if (n < 0 || n >= images) {
-        std::fill_n(out + to.at(r * planes, 0, 0), channels * side * side, T(0));
+  share_tasks(int64_t(tables.size()), [&](const auto& next) {
+    std::vector<accumulate_t<T>> sum(views[0].inner);
+    for (int64_t r = next(); r < int64_t(tables.size()); r = next()) {
+      const auto& box = tables[r];
+      T* to = out + r * per_box;
+      if (box.empty()) {
+        std::fill_n(to, per_box, T(0));
         continue;
       }
-      const Roi roi =
-          roi_of(job.rois.box(r), job.rois.options, job.rois.scales.data(), int(job.levels.size()));
-      const View level = view_of(job.levels[roi.level], !kPlanar);
-      const T* features = job.levels[roi.level].const_data_ptr<T>();
-      if (roi.empty())
-        std::fill_n(out + to.at(r * planes, 0, 0), channels * side * side, T(0));
-      else
-        grid.fill(roi, side, level);
-      for (int64_t p = 0; p < planes && !roi.empty(); ++p) {
-        const T* plane = features + level.at(n * planes + p, 0, 0);
-        for (int64_t bin = 0; bin < int64_t(side) * side; ++bin) {
-          std::fill(sum.begin(), sum.end(), A(0));
-          for_each_cell(grid, roi, bin / side, bin % side, level, [&](int64_t cell, float weight) {
-            for (int64_t c = 0; c < inner; ++c) sum[c] += A(weight) * A(plane[cell + c]);
-          });
-          T* target = out + to.at(r * planes + p, bin / side, bin % side);
-          for (int64_t c = 0; c < inner; ++c) target[c] = T(sum[c] / A(roi.count()));
-        }
+      const View& level = views[box.level];
+      const T* image = job.levels[box.level].template const_data_ptr<T>() + level.at(box.image, 0, 0);
+      vectorized([&] { pool_box(box, image, level, side, sum.data(), to); });
+    }
+  });
+}
+
+// Box of one plane: (side, side) from (H, W). rows: (side, cells of x).
+template <typename T>
+void pool_plane(const BoxTable<accumulate_t<T>>& box, const T* plane, int64_t width, int64_t side,
+                accumulate_t<T>* rows, T* out) {
+  const int64_t cells = box.x.cells;
+  const T* from = plane + box.y.begin * width + box.x.begin;
+  for (int64_t by = 0; by < side; ++by) {
+    for (int64_t x = 0; x < cells; ++x) rows[x] = 0;
+    add_row(rows, from, width, cells, box.y.of_bin, by);
+    for (int64_t bx = 0; bx < side; ++bx) write(out, by * side + bx, sum_along(rows, box.x.of_bin, bx));
+  }
+}
+
+template <typename T>
+void pool_planar(const RoiPooling& job, const std::vector<View>& views, const Tables<T>& tables) {
+  const int64_t side = job.rois.options.output_size, channels = job.out.size(1);
+  const int64_t images = job.levels[0].size(0), count = int64_t(views.size());
+  const auto boxes = boxes_by_level(tables, images, count);
+  int64_t widest = 0;
+  for (const View& v : views) widest = std::max(widest, v.width);
+  T* out = job.out.mutable_data_ptr<T>();
+  for (size_t r = 0; r < tables.size(); ++r)
+    if (tables[r].empty()) std::fill_n(out + r * channels * side * side, channels * side * side, T(0));
+  share_tasks(images * channels, [&](const auto& next) {
+    std::vector<accumulate_t<T>> rows(widest);
+    for (int64_t task = next(); task < images * channels; task = next()) {
+      for (int64_t l = 0; l < count; ++l) {
+        const T* plane = job.levels[l].template const_data_ptr<T>() + views[l].at(task, 0, 0);
+        vectorized([&] {
+          for (const int64_t r : boxes[task / channels * count + l])
+            pool_plane(tables[r], plane, views[l].width, side, rows.data(),
+                       out + (r * channels + task % channels) * side * side);
+        });
       }
     }
   });
 }
 
-// Adds the gradient of box r to channels [first, last) of its image.
-template <typename T, bool kPlanar>
-void scatter(const RoiPoolingGrad& job, const Roi& roi, const Grid& grid, int64_t r, int64_t n, int64_t first,
-             int64_t last) {
-  using A = accumulate_t<T>;
-  const int side = job.rois.options.output_size;
-  const int64_t channels = job.grad.size(1);
-  const int64_t planes = kPlanar ? last - first : 1, inner = kPlanar ? 1 : last - first;
-  const View level = view_of(job.grads[roi.level], !kPlanar), from = view_of(job.grad, !kPlanar);
-  const A count = A(roi.count());
-  for (int64_t p = 0; p < planes; ++p) {
-    A* plane = job.grads[roi.level].template mutable_data_ptr<A>() +
-               (kPlanar ? level.at(n * channels + first + p, 0, 0) : level.at(n, 0, 0) + first);
-    for (int64_t bin = 0; bin < int64_t(side) * side; ++bin) {
-      const T* grad = job.grad.template const_data_ptr<T>() +
-                      (kPlanar ? from.at(r * channels + first + p, bin / side, bin % side)
-                               : from.at(r, bin / side, bin % side) + first);
-      for_each_cell(grid, roi, bin / side, bin % side, level, [&](int64_t cell, float weight) {
-        for (int64_t c = 0; c < inner; ++c) plane[cell + c] += A(weight) * (A(grad[c]) / count);
-      });
-    }
+// Adds the boxes that reach row y of a level to it: (W, C) from (bins, C) of each box.
+template <typename T>
+void add_boxes_to_row(const Tables<T>& tables, const std::vector<int64_t>& boxes, const T* grad, int64_t y,
+                      int64_t side, int64_t channels, accumulate_t<T>* row) {
+  for (const int64_t r : boxes) {
+    const auto& box = tables[r];
+    const int64_t inside = y - box.y.begin;
+    if (inside < 0 || inside >= box.y.cells) continue;
+    const T* from = grad + r * side * side * channels;
+    for (int64_t x = 0; x < box.x.cells; ++x)
+      add_cells(row + (box.x.begin + x) * channels, from, side, channels, box.y.of_cell, inside,
+                box.x.of_cell, x);
   }
 }
 
+// Adds a box to a plane: (H, W) from (side, side). rows: (side, cells of x).
+template <typename T>
+void add_box_to_plane(const BoxTable<accumulate_t<T>>& box, const T* grad, int64_t width, int64_t side,
+                      accumulate_t<T>* rows, accumulate_t<T>* plane) {
+  const int64_t cells = box.x.cells;
+  for (int64_t by = 0; by < side; ++by)
+    for (int64_t x = 0; x < cells; ++x)
+      rows[by * cells + x] = sum_along(grad + by * side, box.x.of_cell, x);
+  for (int64_t y = 0; y < box.y.cells; ++y)
+    add_row(plane + (box.y.begin + y) * width + box.x.begin, rows, cells, cells, box.y.of_cell, y);
+}
+
+// sums(target): adds everything to n zeros, in place where the target can hold sums.
+template <typename T, typename Sums>
+void sum_into(T* target, int64_t n, std::vector<accumulate_t<T>>& scratch, const Sums& sums) {
+  using A = accumulate_t<T>;
+  vectorized([&] {
+    if constexpr (std::is_same_v<T, A>) {
+      std::fill_n(target, n, A(0));
+      sums(target);
+    } else {
+      A* sum = scratch.data();
+      for (int64_t i = 0; i < n; ++i) sum[i] = 0;
+      sums(sum);
+      for (int64_t i = 0; i < n; ++i) write(target, i, sum[i]);
+    }
+  });
+}
+
+// The tasks are rows of a level (channels_last) or planes (contiguous); `first` is the first task of a level.
 template <typename T, bool kPlanar>
-void roi_align_backward(RoiPoolingGrad& job, int64_t images) {
-  for (Tensor& grad : job.grads) torch::stable::zero_(grad);
-  const int64_t channels = job.grad.size(1), blocks = (channels + kChannelBlock - 1) / kChannelBlock;
-  const int64_t* image_of = job.rois.image_index.const_data_ptr<int64_t>();
-  parallel_ranges(images * blocks, 1, [&](int64_t begin, int64_t end) {
-    Grid grid;
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t n = task / blocks, first = task % blocks * kChannelBlock;
-      for (int64_t r = 0; r < job.rois.size(); ++r) {
-        if (image_of[r] != n) continue;
-        const Roi roi =
-            roi_of(job.rois.box(r), job.rois.options, job.rois.scales.data(), int(job.grads.size()));
-        if (roi.empty()) continue;
-        grid.fill(roi, job.rois.options.output_size, view_of(job.grads[roi.level], !kPlanar));
-        scatter<T, kPlanar>(job, roi, grid, r, n, first, std::min(first + kChannelBlock, channels));
-      }
+void unpool(const RoiPoolingGrad& job, const std::vector<View>& views, int64_t images,
+            const Tables<T>& tables) {
+  using A = accumulate_t<T>;
+  const int64_t side = job.rois.options.output_size, channels = job.grad.size(1);
+  const int64_t count = int64_t(views.size());
+  const auto boxes = boxes_by_level(tables, images, count);
+  std::vector<int64_t> first{0};
+  int64_t largest = 0, widest = 0;
+  for (const View& v : views) {
+    first.push_back(first.back() + (kPlanar ? v.outer : v.outer * v.height));
+    largest = std::max(largest, kPlanar ? v.height * v.width : v.width * v.inner);
+    widest = std::max(widest, v.width);
+  }
+  const T* grad = job.grad.template const_data_ptr<T>();
+  share_tasks(first.back(), [&](const auto& next) {
+    std::vector<A> scratch(std::is_same_v<T, A> ? 0 : largest), rows(kPlanar ? side * widest : 0);
+    for (int64_t task = next(); task < first.back(); task = next()) {
+      const int64_t l = std::upper_bound(first.begin(), first.end(), task) - first.begin() - 1;
+      const View& v = views[l];
+      const int64_t own = task - first[l], n = own / (kPlanar ? channels : v.height);
+      const int64_t size = kPlanar ? v.height * v.width : v.width * v.inner;
+      const auto& mine = boxes[n * count + l];
+      T* target = job.grads[l].template mutable_data_ptr<T>() + own * size;
+      sum_into(target, size, scratch, [&](A* sum) {
+        if constexpr (kPlanar)
+          for (const int64_t r : mine)
+            add_box_to_plane(tables[r], grad + (r * channels + own % channels) * side * side, v.width, side,
+                             rows.data(), sum);
+        else
+          add_boxes_to_row<T>(tables, mine, grad, own % v.height, side, channels, sum);
+      });
     }
   });
 }
@@ -142,8 +180,11 @@ Tensor roi_align_cpu(TensorList levels, const Tensor& boxes, const Tensor& image
                                 float(canonical_scale), int(canonical_level), int(min_level),
                                 float(extent)};
   const RoiPooling job = prepare_roi_align(levels, boxes, image_index, strides, options);
-  dispatch_layout(job.out.scalar_type(), job.channels_last, "roi_align",
-                  [&]<typename T, bool kPlanar>() { roi_align<T, kPlanar>(job); });
+  const std::vector<View> views = views_of(job.levels, job.channels_last);
+  dispatch_layout(job.out.scalar_type(), job.channels_last, "roi_align", [&]<typename T, bool kPlanar>() {
+    const Tables<T> tables = box_tables<accumulate_t<T>>(job.rois, views, levels[0].size(0), false);
+    kPlanar ? pool_planar<T>(job, views, tables) : pool_channels_last<T>(job, views, tables);
+  });
   return job.out;
 }
 
@@ -152,17 +193,17 @@ TensorList roi_align_backward_cpu(const Tensor& grad, const Tensor& boxes, const
                                   std::vector<int64_t> strides, int64_t output_size, int64_t sampling_ratio,
                                   bool aligned, double canonical_scale, int64_t canonical_level,
                                   int64_t min_level, double extent) {
-  using torch::headeronly::ScalarType;
   const RoiAlignOptions options{int(output_size),       int(sampling_ratio),  aligned,
                                 float(canonical_scale), int(canonical_level), int(min_level),
                                 float(extent)};
-  const ScalarType dtype = grad.scalar_type(), sums = dtype == ScalarType::Double ? dtype : ScalarType::Float;
-  RoiPoolingGrad job = prepare_roi_align_backward(grad, boxes, image_index, images, sizes, channels_last,
-                                                  strides, options, sums);
-  dispatch_layout(dtype, channels_last, "roi_align_backward",
-                  [&]<typename T, bool kPlanar>() { roi_align_backward<T, kPlanar>(job, images); });
-  if (dtype != sums)
-    for (Tensor& g : job.grads) g = torch::stable::to(g, dtype);
+  const RoiPoolingGrad job = prepare_roi_align_backward(grad, boxes, image_index, images, sizes,
+                                                        channels_last, strides, options, grad.scalar_type());
+  const std::vector<View> views = views_of(job.grads, channels_last);
+  dispatch_layout(grad.scalar_type(), channels_last, "roi_align_backward",
+                  [&]<typename T, bool kPlanar>() {
+                    const Tables<T> tables = box_tables<accumulate_t<T>>(job.rois, views, images, true);
+                    unpool<T, kPlanar>(job, views, images, tables);
+                  });
   return job.grads;
 }
 }  // namespace
