@@ -36,7 +36,7 @@ def literal(boxes, scores, groups, method, sigma, overlap_threshold, score_thres
                 now[i] *= 1 - iou if method == "linear" else 0
             if now[i] < score_threshold:
                 todo.remove(i)
-    return torch.tensor(now), torch.tensor([i in kept for i in range(len(now))])
+    return torch.tensor(now, dtype=torch.float64), torch.tensor([i in kept for i in range(len(now))])
 
 
 def overlap(a, b, extent):
@@ -57,7 +57,7 @@ def test_equals_a_literal_loop(each_backend, method, extent, k):
     options = OPTIONS | {"extent": extent}
     got, keep = soft_nms(boxes, scores, groups, method=method, **options)
     expected, expected_keep = literal(boxes, scores, groups, method, **options)
-    torch.testing.assert_close(got, expected.double(), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-12)
     assert torch.equal(keep, expected_keep)
     assert got.dtype == torch.float64
 
@@ -162,7 +162,7 @@ def test_wrong_arguments_are_refused_by_name(each_backend):
 
 
 @needs_kernels
-@given(st.integers(0, 700), st.integers(1, 9), st.sampled_from(METHODS), st.integers(0, 99), st.booleans())
+@given(st.integers(0, 300), st.integers(1, 9), st.sampled_from(METHODS), st.integers(0, 99), st.booleans())
 def test_kernel_equals_reference(k, groups_, method, seed, wide):
     boxes, scores, groups = crowd(k, groups_, seed)
     scores = torch.rand(k, generator=torch.Generator().manual_seed(seed))  # of equal scores none
