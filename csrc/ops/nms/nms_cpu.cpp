@@ -7,65 +7,53 @@
 
 #include "common/dispatch.h"
 #include "common/parallel.h"
-#include "ops/nms/nms.h"
+#include "common/simd.h"
+#include "ops/nms/group_starts.h"
 #include "ops/nms/nms_host.h"
+#include "ops/nms/nms_index.h"
 
 namespace detectron_libra {
 namespace {
 using torch::stable::Tensor;
 
-// Boxes in order, one array a coordinate: the inner loop reads each in a row.
+// One group: boxes [begin, end) of the order.
 template <typename T>
-struct SortedBoxes {
-  std::vector<T> x1, y1, x2, y2, area;
-  std::vector<uint8_t> dropped;
+class Suppression {
+ public:
+  Suppression(const T* corners, const int64_t* order, const NmsRule<T>& rule, bool* keep)
+      : corners_(corners), order_(order), rule_(rule), keep_(keep) {}
 
-  SortedBoxes(const T* boxes, const int64_t* order, int64_t n, T extent)
-      : x1(n), y1(n), x2(n), y2(n), area(n), dropped(n) {
-    for (int64_t i = 0; i < n; ++i) {
-      const T* box = boxes + 4 * order[i];
-      x1[i] = box[0], y1[i] = box[1], x2[i] = box[2], y2[i] = box[3];
-      area[i] = nms_area(box[0], box[1], box[2], box[3], extent);
-    }
+  void run(int64_t begin, int64_t end) {
+    boxes_.clear();
+    for (int64_t i = begin; i < end; ++i) boxes_.push_back(nms_box(corners_ + 4 * order_[i], rule_.extent));
+    near_.build(boxes_, rule_);
+    vectorized([&] {
+      for (int64_t i = 0; i < end - begin; ++i) {
+        const bool kept = !near_.dropped(i);
+        keep_[order_[begin + i]] = kept;
+        if (kept) near_.drop_near(i, boxes_[i]);
+      }
+    });
   }
+
+ private:
+  const T* corners_;
+  const int64_t* order_;
+  NmsRule<T> rule_;
+  bool* keep_;
+  std::vector<NmsBox<T>> boxes_;
+  NearBoxes<T> near_;
 };
 
 template <typename T>
-inline void drop_overlapping(const T* x1, const T* y1, const T* x2, const T* y2, const T* area,
-                             uint8_t* dropped, int64_t kept, int64_t end, T threshold, T extent,
-                             bool inclusive) {
-  const NmsBox<T> a{x1[kept], y1[kept], x2[kept], y2[kept], area[kept]};
-#pragma GCC ivdep
-  for (int64_t j = kept + 1; j < end; ++j) {
-    dropped[j] |= suppresses(a, NmsBox<T>{x1[j], y1[j], x2[j], y2[j], area[j]}, threshold, extent, inclusive);
-  }
-}
-
-template <typename T>
-void suppress_group(SortedBoxes<T>& b, int64_t begin, int64_t end, T threshold, T extent, bool inclusive) {
-  for (int64_t i = begin; i < end; ++i) {
-    if (b.dropped[i]) continue;
-    drop_overlapping(b.x1.data(), b.y1.data(), b.x2.data(), b.y2.data(), b.area.data(), b.dropped.data(), i,
-                     end, threshold, extent, inclusive);
-  }
-}
-
-template <typename T>
-void nms_of(const Tensor& boxes, const int64_t* groups, const int64_t* order, T threshold, T extent,
-            bool inclusive, bool* keep) {
-  const int64_t n = boxes.size(0);
-  SortedBoxes<T> sorted(boxes.const_data_ptr<T>(), order, n, extent);
-  std::vector<int64_t> starts;
-  for (int64_t i = 0; i < n; ++i) {
-    if (i == 0 || groups[order[i]] != groups[order[i - 1]]) starts.push_back(i);
-  }
-  starts.push_back(n);
+void nms_of(const Tensor& boxes, const int64_t* groups, const int64_t* order, const NmsRule<T>& rule,
+            bool* keep) {
+  const std::vector<int64_t> starts = group_starts(groups, order, boxes.size(0));
+  const T* corners = boxes.const_data_ptr<T>();
   parallel_ranges(int64_t(starts.size()) - 1, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t g = begin; g < end; ++g) {
-      suppress_group(sorted, starts[g], starts[g + 1], threshold, extent, inclusive);
-    }
+    Suppression<T> group(corners, order, rule, keep);
+    for (int64_t g = begin; g < end; ++g) group.run(starts[g], starts[g + 1]);
   });
-  for (int64_t i = 0; i < n; ++i) keep[order[i]] = !sorted.dropped[i];
 }
 
 Tensor nms_cpu(const Tensor& boxes, const Tensor& groups, const Tensor& order, double threshold,
@@ -73,12 +61,11 @@ Tensor nms_cpu(const Tensor& boxes, const Tensor& groups, const Tensor& order, d
   check_nms(boxes, groups, order);
   const Tensor b = torch::stable::contiguous(boxes), g = torch::stable::contiguous(groups);
   const Tensor o = torch::stable::contiguous(order);
-  const int64_t n = b.size(0);
-  Tensor keep = torch::stable::new_empty(b, torch::headeronly::IntHeaderOnlyArrayRef(&n, 1),
-                                         torch::headeronly::ScalarType::Bool);
+  Tensor keep = empty_row(b, torch::headeronly::ScalarType::Bool);
   LIBRA_DISPATCH_FLOAT_DOUBLE(b.scalar_type(), "nms", [&] {
-    nms_of<scalar_t>(b, g.const_data_ptr<int64_t>(), o.const_data_ptr<int64_t>(), scalar_t(threshold),
-                     scalar_t(extent), inclusive, keep.mutable_data_ptr<bool>());
+    const auto rule = nms_rule<scalar_t>(threshold, extent, inclusive);
+    nms_of<scalar_t>(b, g.const_data_ptr<int64_t>(), o.const_data_ptr<int64_t>(), rule,
+                     keep.mutable_data_ptr<bool>());
   });
   return keep;
 }

@@ -1,82 +1,158 @@
 // SPDX-License-Identifier: Apache-2.0
-// Greedy suppression in two kernels and without the host: pairs in parallel into bits, then one block walks
-// the boxes.
+// Greedy suppression without the host and without a matrix of pairs. Every group is cut into pieces of
+// kPiece boxes. In round r one block resolves piece r of each group, 64 boxes at a time; then all later boxes
+// of the group meet the piece's kept ones. Groups of at most kPiece boxes are done after round 0.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
 #include "common/dispatch.h"
-#include "common/launch.cuh"
-#include "ops/nms/nms.h"
-#include "ops/nms/nms_host.h"
+#include "ops/nms/groups.cuh"
 
 namespace detectron_libra {
 namespace {
 using torch::stable::Tensor;
 using Word = unsigned long long;
 
-constexpr int kBits = 64;  // boxes per word of the mask
-constexpr int kWalkThreads = 512;
-constexpr int64_t kSharedWords = 6144;  // 48 KiB, what a block gets without asking: 393,216 boxes
+constexpr int kTile = 64;  // boxes per word of bits
+constexpr int kTileBytes = kTile / 8;
+constexpr int64_t kPiece = 2048;
+static_assert(kGroupThreads == kTile * kTileBytes, "a thread per byte of a tile's bits");
 
 template <typename T>
-__device__ NmsBox<T> load_box(const T* boxes, int64_t index, T extent) {
-  const T* b = boxes + 4 * index;
-  return {b[0], b[1], b[2], b[3], nms_area(b[0], b[1], b[2], b[3], extent)};
-}
+struct Nms {
+  Grouped<T> g;
+  NmsRule<T> rule;
+  bool* dropped;  // (n,) by position
+  bool* keep;     // (n,) by index of the box
+  int* kept;      // (n,) at the first position of a group: boxes that its latest piece kept
 
-// Bit j of mask[i][word]: box i suppresses box 64 * word + j, both counted in order, if it is kept. Only
-// words from i / 64 on are written.
+  __device__ NmsBox<T> at(int64_t i) const { return nms_box(g.sorted + 4 * i, rule.extent); }
+};
+
+// What a block knows of the tile it resolves.
 template <typename T>
-__global__ void pair_bits(int64_t n, int64_t words, const T* boxes, const int64_t* groups,
-                          const int64_t* order, T threshold, T extent, bool inclusive, Word* mask) {
-  const int64_t row_word = blockIdx.y, word = blockIdx.x;
-  if (word < row_word) return;
-  __shared__ NmsBox<T> other[kBits];
-  __shared__ int64_t other_group[kBits];
-  const int64_t column = word * kBits + threadIdx.x;
-  if (column < n) {
-    other[threadIdx.x] = load_box(boxes, order[column], extent);
-    other_group[threadIdx.x] = groups[order[column]];
+struct Tile {
+  NmsBox<T> box[kTile];
+  unsigned char bytes[kTile][kTileBytes];  // bit j of row i: box i suppresses box j > i, if kept
+  bool dropped[kTile];
+  Word kept;
+  NmsBox<T> survivors[kTile];
+};
+
+// All threads. Bits of the pairs of a tile that begins at `begin` and has `count` boxes.
+template <typename T>
+__device__ void pair_bits(const Nms<T>& nms, Tile<T>& tile, int64_t begin, int count) {
+  const int t = int(threadIdx.x);
+  if (t < count) {
+    tile.box[t] = nms.at(begin + t);
+    tile.dropped[t] = nms.dropped[begin + t];
   }
   __syncthreads();
-  const int64_t row = row_word * kBits + threadIdx.x;
-  if (row >= n) return;
-  const NmsBox<T> mine = load_box(boxes, order[row], extent);
-  const int64_t group = groups[order[row]];
-  const int columns = int(n - word * kBits < kBits ? n - word * kBits : kBits);
-  Word bits = 0;
-  for (int j = word == row_word ? int(threadIdx.x) + 1 : 0; j < columns; ++j) {
-    if (other_group[j] == group && suppresses(mine, other[j], threshold, extent, inclusive))
-      bits |= Word(1) << j;
+  const int row = t / kTileBytes, part = t % kTileBytes;
+  unsigned bits = 0;
+  for (int k = 0; k < 8; ++k) {
+    const int j = part * 8 + k;
+    if (row < j && j < count && suppresses(tile.box[row], tile.box[j], nms.rule)) bits |= 1u << k;
   }
-  mask[row * words + word] = bits;
+  tile.bytes[row][part] = static_cast<unsigned char>(bits);
+  __syncthreads();
 }
 
-// One block: a box that no kept box has dropped is kept, and adds its bits to the dropped ones.
-__global__ void walk(int64_t n, int64_t words, const int64_t* order, const Word* mask, bool* keep) {
-  extern __shared__ Word dropped[];
-  for (int64_t word = threadIdx.x; word < words; word += blockDim.x) dropped[word] = 0;
-  __syncthreads();
-  for (int64_t i = 0; i < n; ++i) {
-    const bool kept = !(dropped[i / kBits] >> (i % kBits) & 1);
-    if (threadIdx.x == 0) keep[order[i]] = kept;
-    if (!kept) continue;
-    __syncthreads();  // every thread has read its word before one of them changes it
-    for (int64_t word = i / kBits + threadIdx.x; word < words; word += blockDim.x) {
-      dropped[word] |= mask[i * words + word];
-    }
+// One thread. The greedy choice itself.
+template <typename T>
+__device__ void choose(Tile<T>& tile, int count) {
+  Word kept = 0, gone = 0;
+  for (int i = 0; i < count; ++i) {
+    if (tile.dropped[i] || (gone >> i & 1)) continue;
+    kept |= Word(1) << i;
+    for (int part = 0; part < kTileBytes; ++part) gone |= Word(tile.bytes[i][part]) << (8 * part);
+  }
+  tile.kept = kept;
+}
+
+// All threads. Resolves positions [begin, end) of one group, among which nothing earlier is undecided. The
+// kept boxes move to the front of the piece: later rounds read them there. Returns how many.
+template <typename T>
+__device__ int resolve_piece(const Nms<T>& nms, Tile<T>& tile, int64_t begin, int64_t end) {
+  const int t = int(threadIdx.x);
+  int total = 0;
+  for (int64_t at = begin; at < end; at += kTile) {
+    const int count = int(end - at < kTile ? end - at : kTile);
+    pair_bits(nms, tile, at, count);
+    if (t == 0) choose(tile, count);
     __syncthreads();
+    const Word kept = tile.kept;
+    const int survivors = __popcll(kept);
+    if (t < count) {
+      const bool mine = kept >> t & 1;
+      nms.keep[nms.g.order[at + t]] = mine;
+      if (mine) {
+        const int rank = __popcll(kept & ((Word(1) << t) - 1));
+        const NmsBox<T> b = tile.box[t];
+        tile.survivors[rank] = b;
+        T* to = nms.g.sorted + 4 * (begin + total + rank);  // at or before this tile: nobody else reads there
+        to[0] = b.x1, to[1] = b.y1, to[2] = b.x2, to[3] = b.y2;
+      }
+    }
+    total += survivors;
+    __syncthreads();
+    for (int64_t i = at + kTile + t; i < end; i += kGroupThreads) {
+      if (nms.dropped[i]) continue;
+      const NmsBox<T> b = nms.at(i);
+      for (int k = 0; k < survivors; ++k) {
+        if (!suppresses(tile.survivors[k], b, nms.rule)) continue;
+        nms.dropped[i] = true;
+        break;
+      }
+    }
+    __syncthreads();  // the next tile reads `dropped` and overwrites the shared memory
   }
+  return total;
 }
 
 template <typename T>
-void launch_pair_bits(const Tensor& boxes, const int64_t* groups, const int64_t* order, T threshold, T extent,
-                      bool inclusive, Word* mask, cudaStream_t stream) {
-  const int64_t n = boxes.size(0), words = (n + kBits - 1) / kBits;
-  pair_bits<<<dim3(unsigned(words), unsigned(words)), kBits, 0, stream>>>(
-      n, words, boxes.const_data_ptr<T>(), groups, order, threshold, extent, inclusive, mask);
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
+__global__ void __launch_bounds__(kGroupThreads) resolve(Nms<T> nms, int64_t round) {
+  __shared__ Tile<T> tile;
+  if (round * kPiece >= *nms.g.largest) return;
+  for (int64_t at = blockIdx.x; at < *nms.g.count; at += gridDim.x) {
+    const int64_t first = nms.g.first[at], last = nms.g.last[at], begin = first + round * kPiece;
+    if (begin >= last) continue;
+    const int kept = resolve_piece(nms, tile, begin, last - begin < kPiece ? last : begin + kPiece);
+    if (threadIdx.x == 0) nms.kept[first] = kept;
+  }
+}
+
+// Boxes after piece `round` of their group meet those that it kept.
+template <typename T>
+struct DropLater {
+  Nms<T> nms;
+  int64_t round;
+
+  __device__ void operator()(int64_t i) const {
+    if ((round + 1) * kPiece >= *nms.g.largest) return;
+    const int64_t first = nms.g.start[i], piece = first + round * kPiece;
+    if (i < piece + kPiece || nms.dropped[i]) return;
+    const NmsBox<T> b = nms.at(i);
+    const int kept = nms.kept[first];
+    for (int k = 0; k < kept; ++k) {
+      if (!suppresses(nms.at(piece + k), b, nms.rule)) continue;
+      nms.dropped[i] = true;
+      return;
+    }
+  }
+};
+
+template <typename T>
+void run_rounds(const Tensor& boxes, const Nms<T>& nms, cudaStream_t stream) {
+  find_groups(boxes, nms.g, stream);
+  // As many as the largest group could need; those that none does end at once.
+  const int64_t n = nms.g.n, rounds = (n + kPiece - 1) / kPiece;
+  for (int64_t round = 0; round < rounds; ++round) {
+    resolve<<<group_blocks(n), kGroupThreads, 0, stream>>>(nms, round);
+    STD_CUDA_KERNEL_LAUNCH_CHECK();
+    if (round + 1 < rounds) for_each(boxes, n, DropLater<T>{nms, round});
+  }
 }
 
 Tensor nms_cuda(const Tensor& boxes, const Tensor& groups, const Tensor& order, double threshold,
@@ -86,23 +162,24 @@ Tensor nms_cuda(const Tensor& boxes, const Tensor& groups, const Tensor& order, 
   check_nms(boxes, groups, order);
   const Tensor b = torch::stable::contiguous(boxes), g = torch::stable::contiguous(groups);
   const Tensor o = torch::stable::contiguous(order);
-  const int64_t n = b.size(0), words = (n + kBits - 1) / kBits;
-  STD_TORCH_CHECK(words <= kSharedWords, "boxes has ", n, " rows, more than ", kSharedWords * kBits,
-                  ": keep the best scores first");
-  Tensor keep = torch::stable::new_empty(b, IntHeaderOnlyArrayRef(&n, 1), ScalarType::Bool);
+  Tensor keep = empty_row(b, ScalarType::Bool);
+  const int64_t n = b.size(0);
   if (n == 0) return keep;
   torch::stable::accelerator::DeviceGuard guard(b.get_device_index());
   const cudaStream_t stream = current_stream(b.get_device_index());
-  const int64_t bits = n * words;
-  Tensor mask = torch::stable::new_empty(b, IntHeaderOnlyArrayRef(&bits, 1), ScalarType::Long);
-  Word* mask_ptr = reinterpret_cast<Word*>(mask.mutable_data_ptr<int64_t>());
+  const IntHeaderOnlyArrayRef size(&n, 1);
+  Tensor dropped = torch::stable::new_zeros(b, size, ScalarType::Bool);
+  Tensor kept = torch::stable::new_empty(b, size, ScalarType::Int);
+  GroupMemory memory(b);
   LIBRA_DISPATCH_FLOAT_DOUBLE(b.scalar_type(), "nms", [&] {
-    launch_pair_bits<scalar_t>(b, g.const_data_ptr<int64_t>(), o.const_data_ptr<int64_t>(),
-                               scalar_t(threshold), scalar_t(extent), inclusive, mask_ptr, stream);
+    Nms<scalar_t> nms;
+    nms.g = memory.view<scalar_t>(b, g, o);
+    nms.rule = nms_rule<scalar_t>(threshold, extent, inclusive);
+    nms.dropped = dropped.mutable_data_ptr<bool>();
+    nms.keep = keep.mutable_data_ptr<bool>();
+    nms.kept = kept.mutable_data_ptr<int>();
+    run_rounds(b, nms, stream);
   });
-  walk<<<1, kWalkThreads, size_t(words) * sizeof(Word), stream>>>(n, words, o.const_data_ptr<int64_t>(),
-                                                                  mask_ptr, keep.mutable_data_ptr<bool>());
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
   return keep;
 }
 }  // namespace

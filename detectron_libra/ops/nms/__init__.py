@@ -1,13 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Greedy non-maximum suppression of a whole batch in one call."""
+"""Suppression of a whole batch in one call: greedy, or by lowering scores; and votes for the boxes kept."""
 
 import torch
 from torch import Tensor
 
 from detectron_libra.ops.backend import is_built, use_compiled
-from detectron_libra.ops.nms.reference import nms_in_order_reference
+from detectron_libra.ops.nms.checks import by_group, check_boxes, in_working_dtype
+from detectron_libra.ops.nms.reference import (
+    nms_in_order_reference,
+    soft_nms_in_order_reference,
+    vote_boxes_in_groups_reference,
+)
+from detectron_libra.ops.nms.soft import soft_nms
+from detectron_libra.ops.nms.vote import vote_boxes
 
-__all__ = ["nms", "nms_in_order_reference"]
+__all__ = [
+    "nms",
+    "nms_in_order_reference",
+    "soft_nms",
+    "soft_nms_in_order_reference",
+    "vote_boxes",
+    "vote_boxes_in_groups_reference",
+]
 
 if is_built():
     _nms_in_order = torch.ops.detectron_libra.nms_in_order.default
@@ -29,13 +43,11 @@ def nms(
     inclusive: an IoU equal to the threshold drops too (Geometry.nms_inclusive).
 
     Returns: keep mask (K,) bool, of fixed size: nothing waits for the device. A box with a NaN coordinate
-    neither drops another nor is dropped.
+    neither drops another nor is dropped. Memory grows with K, not with pairs of boxes.
     Raises: RuntimeError for shapes, dtypes or devices that do not match, naming the argument.
     """
-    _check(boxes, scores, groups)
-    boxes = boxes.detach()
-    if boxes.dtype != torch.float64:
-        boxes = boxes.float()
+    check_boxes(boxes, "boxes", scores=scores, groups=groups)
+    (boxes,) = in_working_dtype(boxes)
     order = _visiting_order(scores.detach(), groups)
     run = _nms_in_order if use_compiled(boxes) else nms_in_order_reference
     return run(boxes, groups, order, threshold, extent, inclusive)
@@ -46,18 +58,4 @@ def _visiting_order(scores: Tensor, groups: Tensor) -> Tensor:
     by_score = scores.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf).argsort(
         descending=True, stable=True
     )
-    return by_score[groups[by_score].argsort(stable=True)]
-
-
-def _check(boxes: Tensor, scores: Tensor, groups: Tensor) -> None:
-    if boxes.dim() != 2 or boxes.shape[1] != 4:
-        raise RuntimeError(f"boxes must be (K, 4), not {tuple(boxes.shape)}")
-    if not boxes.is_floating_point():
-        raise RuntimeError(f"boxes must be floating, not {boxes.dtype}")
-    for name, tensor in (("scores", scores), ("groups", groups)):
-        if tensor.shape != boxes.shape[:1]:
-            raise RuntimeError(f"{name} must be ({boxes.shape[0]},) as boxes has, not {tuple(tensor.shape)}")
-        if tensor.device != boxes.device:
-            raise RuntimeError(f"{name} is on {tensor.device} and boxes on {boxes.device}")
-    if groups.dtype != torch.int64:
-        raise RuntimeError(f"groups must be int64, not {groups.dtype}")
+    return by_score[by_group(groups[by_score])]
