@@ -10,16 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from detectron_libra.ops.balanced_l1.levels_reference import centre_and_size, encode_reference
+
 #: Bound of log width and height when decoding: a box of 16 pixels becomes at most 1000.
 LOG_SIZE_CLIP = math.log(1000 / 16)
-#: Sides below this many pixels count as this long, so that padding rows encode to finite numbers.
-SMALLEST_SIDE_PX = 1e-4
-
-
-def centre_and_size(boxes: Tensor, extent: float) -> tuple[Tensor, Tensor]:
-    """Centres and sides (..., 2) of boxes (..., 4): the centre is x1 + width / 2, ``extent`` included."""
-    size = boxes[..., 2:] - boxes[..., :2] + extent
-    return boxes[..., :2] + 0.5 * size, size
 
 
 def encode(
@@ -41,14 +35,10 @@ def encode(
 
     Source: Detectron's utils/boxes.py (extent 1); mmdetection's DeltaXYWHBBoxCoder with stds 1/weights (0).
     """
-    centre, size = centre_and_size(boxes.float(), extent)
-    target_centre, target_size = centre_and_size(targets.float(), extent)
-    size, target_size = size.clamp(min=SMALLEST_SIDE_PX), target_size.clamp(min=SMALLEST_SIDE_PX)
-    shift, stretch = (target_centre - centre) / size, (target_size / size).log()
-    wx, wy, ww, wh = weights
-    dx, dy = shift.unbind(-1)
-    dw, dh = stretch.unbind(-1)
-    return torch.stack((wx * dx, wy * dy, ww * dw, wh * dh), -1)
+    deltas = encode_reference(boxes.float(), targets.float(), extent)
+    if tuple(weights) == (1, 1, 1, 1):
+        return deltas
+    return torch.stack([w * delta for w, delta in zip(weights, deltas.unbind(-1), strict=True)], -1)
 
 
 def decode(

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Box regression losses as modules; the mathematics is in ``ops.balanced_l1``."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
-from detectron_libra.ops.balanced_l1 import balanced_l1, smooth_l1
+from detectron_libra.ops.balanced_l1 import balanced_l1, balanced_l1_on_matches, smooth_l1
 
 
 class BalancedL1Loss(nn.Module):
@@ -44,6 +46,32 @@ class BalancedL1Loss(nn.Module):
             normalizer=normalizer,
         )
 
+    def on_matches(
+        self,
+        deltas: Sequence[Tensor],
+        anchors: Tensor,
+        boxes: Tensor,
+        *,
+        positive: Tensor,
+        index: Tensor,
+        extent: float,
+        normalizer: Tensor | float,
+    ) -> Tensor:
+        """Sum over the positive anchors of a head's raw outputs; arguments as for `balanced_l1_on_matches`."""
+        return balanced_l1_on_matches(
+            deltas,
+            anchors,
+            boxes,
+            positive=positive,
+            index=index,
+            extent=extent,
+            normalizer=normalizer,
+            alpha=self.alpha,
+            gamma=self.gamma,
+            beta=self.beta,
+            form=self.form,
+        )
+
     def extra_repr(self) -> str:
         return f"alpha={self.alpha}, gamma={self.gamma}, beta={self.beta}, form={self.form}"
 
@@ -70,6 +98,30 @@ class SmoothL1Loss(nn.Module):
         """Loss of encoded boxes (..., 4); ``mean`` divides the weighted sum by ``normalizer`` or the element count."""
         return smooth_l1(
             pred, target, beta=self.beta, weight=weight, reduction=reduction, normalizer=normalizer
+        )
+
+    def on_matches(
+        self,
+        deltas: Sequence[Tensor],
+        anchors: Tensor,
+        boxes: Tensor,
+        *,
+        positive: Tensor,
+        index: Tensor,
+        extent: float,
+        normalizer: Tensor | float,
+    ) -> Tensor:
+        """Sum over the positive anchors of a head's raw outputs; arguments as for `balanced_l1_on_matches`."""
+        return balanced_l1_on_matches(
+            deltas,
+            anchors,
+            boxes,
+            positive=positive,
+            index=index,
+            extent=extent,
+            normalizer=normalizer,
+            beta=self.beta,
+            form="smooth_l1",
         )
 
     def extra_repr(self) -> str:

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from detectron_libra.geometry import Geometry
-from detectron_libra.modeling.box_coding import encode
-from detectron_libra.modeling.layout import cat_levels, gather_rows
-from detectron_libra.modeling.matching import AnchorMatch, match_anchors_retinanet
+from detectron_libra.modeling.losses import BalancedL1Loss, SmoothL1Loss
+from detectron_libra.modeling.matching import match_anchors_retinanet
 from detectron_libra.modeling.sampling import IoUSampling, sample_negatives
 from detectron_libra.ops.focal_loss import focal_loss
 from detectron_libra.structures import Targets
@@ -51,21 +50,6 @@ class RetinaNetRule:
     negatives: NegativeChoice | None = None
 
 
-def box_targets(
-    anchors: Tensor, match: AnchorMatch, targets: Targets, extent: float
-) -> tuple[Tensor, Tensor]:
-    """Deltas to learn, and where.
-
-    Returns:
-        (N, M, 4) float32, 0 away from positives, and the (N, M) bool of positives.
-    """
-    positive = match.labels > 0
-    boxes = gather_rows(targets.boxes, match.index)
-    # An unmatched anchor is its own target: encoding stays finite and is 0.
-    boxes = torch.where(positive[..., None], boxes, anchors)
-    return encode(anchors, boxes, extent=extent), positive
-
-
 def retinanet_losses(
     logits: Sequence[Tensor],
     deltas: Sequence[Tensor],
@@ -73,7 +57,7 @@ def retinanet_losses(
     targets: Targets,
     *,
     rule: RetinaNetRule,
-    box_loss: nn.Module,
+    box_loss: BalancedL1Loss | SmoothL1Loss,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Class and box loss of a batch, each divided by the number of foreground anchors.
 
@@ -114,9 +98,15 @@ def retinanet_losses(
         softmax=rule.softmax,
         normalizer=normalizer,
     )
-    target, positive = box_targets(all_anchors, match, targets, rule.geometry.extent)
-    pred = cat_levels(deltas, 4)
-    mask = positive[..., None].expand_as(pred).to(pred.dtype)
-    bbox = box_loss(pred, target, weight=mask, reduction="mean", normalizer=normalizer)
+    positive = match.labels > 0
+    bbox = box_loss.on_matches(
+        deltas,
+        all_anchors,
+        targets.boxes,
+        positive=positive,
+        index=match.index,
+        extent=rule.geometry.extent,
+        normalizer=normalizer,
+    )
     counts = {"num_fg": positive.sum().float(), "num_bg": background.sum().float()}
     return {"cls": cls, "bbox": bbox}, counts

@@ -15,7 +15,6 @@ from detectron_libra.modeling.matching import match_anchors_retinanet
 from detectron_libra.modeling.retinanet_loss import (
     NegativeChoice,
     RetinaNetRule,
-    box_targets,
     retinanet_losses,
 )
 from detectron_libra.modeling.sampling import IoUSampling
@@ -182,11 +181,3 @@ def test_softmax_reads_one_more_channel():
 def test_bfloat16_outputs_give_float32_losses():
     losses, _ = run(targets(OBJECTS), raw=outputs(dtype=torch.bfloat16))
     assert all(v.dtype == torch.float32 and v.isfinite() for v in losses.values())
-
-
-def test_box_targets_are_zero_away_from_positives():
-    anchors = torch.cat(outputs()[2])
-    found = targets(OBJECTS)
-    m = match(found, [anchors], rule())
-    wanted, positive = box_targets(anchors, m, found, DETECTRON.extent)
-    assert not wanted[~positive].any() and wanted[positive].any()

@@ -28,26 +28,33 @@ struct Arrays {
         weight(in.weight_ptr<T>()) {}
 };
 
-// Loss and slope of `count` elements from `first` on, into blocks of the computing type.
+template <typename C>
+LIBRA_INLINE void put(Term<C> term, int64_t i, C* value, C* slope) {
+  value[i] = term.value;
+  slope[i] = term.slope;
+}
+
+// Loss and slope of `count` elements from `first` on, into blocks of the computing type. Loops over the
+// block, one for each stage, are faster than one loop: see log1p_block.
 template <typename T, typename F, typename C = accumulate_t<T>>
 LIBRA_INLINE void terms(const Arrays<T>& in, const F& form, int64_t first, int64_t count, C* value,
                         C* slope) {
   const F f = form;  // in registers: the compiler cannot know that value and slope do not overlap it
   const T *pred = in.pred + first, *target = in.target + first;
-  if (in.weight == nullptr) {
-    for (int64_t i = 0; i < count; ++i) {
-      const Term<C> term = f.at(read(pred, i) - read(target, i));
-      value[i] = term.value;
-      slope[i] = term.slope;
-    }
-    return;
-  }
-  const T* weight = in.weight + first;
+  C *x = slope, *log = value;
   for (int64_t i = 0; i < count; ++i) {
-    const Term<C> term = weighted(f.at(read(pred, i) - read(target, i)), read(weight, i));
-    value[i] = term.value;
-    slope[i] = term.slope;
+    x[i] = read(pred, i) - read(target, i);
+    if constexpr (F::kLogarithm) log[i] = f.argument(x[i]);
+    if constexpr (!F::kLogarithm) put(f.at(x[i], C(0)), i, value, slope);
   }
+  if constexpr (F::kLogarithm) {
+    log1p_block<Lanes<C>::kBlock>(log, count);
+    for (int64_t i = 0; i < count; ++i) put(f.at(x[i], log[i]), i, value, slope);
+  }
+  if (in.weight == nullptr) return;
+  const T* weight = in.weight + first;
+  for (int64_t i = 0; i < count; ++i)
+    put(weighted(Term<C>{value[i], slope[i]}, read(weight, i)), i, value, slope);
 }
 
 // write(first, count, value, slope) for every block of the input.

@@ -27,7 +27,7 @@ struct Terms {
 
   __device__ Term<accumulate_t<T>> at(int64_t i) const {
     using C = accumulate_t<T>;
-    const Term<C> term = f.at(C(pred[i]) - C(target[i]));
+    const Term<C> term = term_at(f, C(pred[i]) - C(target[i]));
     return weight ? weighted(term, C(weight[i])) : term;
   }
 };

@@ -10,10 +10,10 @@ namespace {
 template <template <typename> class Form>
 void def_loss(py::module_& m, const std::string& name) {
   const auto value = [](double x, double alpha, double gamma, double beta) {
-    return Form<double>(alpha, gamma, beta).at(x).value;
+    return detectron_libra::term_at(Form<double>(alpha, gamma, beta), x).value;
   };
   const auto slope = [](double x, double alpha, double gamma, double beta) {
-    return Form<double>(alpha, gamma, beta).at(x).slope;
+    return detectron_libra::term_at(Form<double>(alpha, gamma, beta), x).slope;
   };
   m.def((name + "_value").c_str(), py::vectorize(value), "Loss at residual x, float64.", py::arg("x"),
         py::arg("alpha"), py::arg("gamma"), py::arg("beta"));

@@ -1,18 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Balanced L1 loss of Libra R-CNN and smooth L1, weighted and reduced in one kernel."""
 
-import math
-
 import torch
 from torch import Tensor
 
 from detectron_libra.ops.backend import is_built, use_compiled
+from detectron_libra.ops.balanced_l1.on_levels import balanced_l1_on_levels, balanced_l1_on_matches
+from detectron_libra.ops.balanced_l1.options import check_numbers, split_normalizer
 from detectron_libra.ops.balanced_l1.reference import balanced_l1_reference
 
 if is_built():
     from detectron_libra.ops.balanced_l1 import kernels
 
-__all__ = ["balanced_l1", "balanced_l1_reference", "smooth_l1"]
+__all__ = [
+    "balanced_l1",
+    "balanced_l1_on_levels",
+    "balanced_l1_on_matches",
+    "balanced_l1_reference",
+    "smooth_l1",
+]
 
 
 def balanced_l1(
@@ -46,10 +52,7 @@ def balanced_l1(
     """
     if form not in ("paper", "released"):
         raise ValueError(f"form is {form!r}: paper or released")
-    if not (alpha > 0 and gamma > 0 and beta >= 0):
-        raise ValueError(
-            f"alpha={alpha}, gamma={gamma}, beta={beta}: alpha and gamma must be > 0 and beta >= 0"
-        )
+    check_numbers(alpha, gamma, beta)
     return _loss(pred, target, weight, form, (alpha, gamma, beta), reduction, normalizer)
 
 
@@ -119,17 +122,10 @@ def _values(pred, target, weight, form, numbers):
 
 
 def _sum(pred, target, weight, normalizer, form, numbers):
-    normalizer_learns = isinstance(normalizer, Tensor) and normalizer.requires_grad
     if use_compiled(pred):
-        scale, divisor = 1.0, None
-        if normalizer_learns:
-            pass
-        elif isinstance(normalizer, Tensor):
-            divisor = normalizer.to(torch.promote_types(pred.dtype, torch.float32))
-        else:
-            scale = 1.0 / normalizer if normalizer else math.inf
+        scale, divisor, learner = split_normalizer(normalizer, pred)
         total = kernels.total(pred, target, weight, divisor, scale, kernels.FORMS[form], *numbers)
-        return total / normalizer if normalizer_learns else total
+        return total if learner is None else total / learner
     return _reference(pred, target, weight, form, numbers).sum() / normalizer
 
 

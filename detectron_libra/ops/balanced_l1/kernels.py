@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kernels of balanced_l1 as torch sees them: shapes, gradients, autocast. Imported only where built."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,7 @@ FORMS = {"paper": 0, "released": 1, "smooth_l1": 2}
 values = torch.ops.detectron_libra.balanced_l1.default
 _sum = torch.ops.detectron_libra.balanced_l1_sum.default
 _backward = torch.ops.detectron_libra.balanced_l1_backward.default
+_on_levels = torch.ops.detectron_libra.balanced_l1_on_levels.default
 
 
 def total(
@@ -45,6 +48,11 @@ def total(
     return reduced_loss(run, (pred, *learners))
 
 
+def total_on_levels(deltas: Sequence[Tensor], *arguments) -> Tensor:
+    """The operator balanced_l1_on_levels, 0-d; differentiable for the deltas."""
+    return reduced_loss(lambda levels, with_gradient: _on_levels(levels, *arguments, with_gradient), deltas)
+
+
 def _like_kernel_output(pred: Tensor) -> Tensor:
     """Empty, in the memory order the kernels write: pred's where that is dense, otherwise contiguous."""
     channels_last = pred.dim() == 4 and pred.is_contiguous(memory_format=torch.channels_last)
@@ -75,6 +83,12 @@ def _(pred, target, weight, normalizer, scale, form, alpha, gamma, beta, with_gr
     return value, _like_kernel_output(pred) if with_gradient else pred.new_empty(0)
 
 
+@torch.library.register_fake("detectron_libra::balanced_l1_on_levels")
+def _(deltas, *arguments):
+    dtype = torch.float64 if deltas[0].dtype == torch.float64 else torch.float32
+    return deltas[0].new_empty((), dtype=dtype), [_like_kernel_output(d) for d in deltas if arguments[-1]]
+
+
 def _setup_context(ctx, inputs, output):
     pred, target, weight, *ctx.numbers = inputs
     ctx.save_for_backward(pred, target, weight)
@@ -99,3 +113,4 @@ for _device in ("cpu", "cuda"):
 # An operator without a rule would let a second derivative through as if it were zero.
 torch.library.register_autograd("detectron_libra::balanced_l1_backward", _refuse_second_derivative)
 register_reduced_loss("balanced_l1_sum", inputs=0, with_gradient=9)
+register_reduced_loss("balanced_l1_on_levels", inputs=0, with_gradient=13)
