@@ -98,9 +98,10 @@ class SoftGroup {
     T *score = score_.data() + at, *live = live_.data() + at;
     T after[kLanes], alive[kLanes];
     for (int k = 0; k < kLanes; ++k) {
+      const T before = live[k], done = score[k];  // read whether needed or not: no branch
       const T iou = box_iou(a, NmsBox<T>{x1[k], y1[k], x2[k], y2[k], area[k]}, rule.extent);
-      const Softened<T> now = soften<kMethod>(live[k], iou, rule);
-      after[k] = live[k] != live[k] ? score[k] : now.score;
+      const Softened<T> now = soften<kMethod>(before, iou, rule);
+      after[k] = before != before ? done : now.score;
       alive[k] = now.leaves ? kNone : now.score;
     }
     for (int k = 0; k < kLanes; ++k) {
