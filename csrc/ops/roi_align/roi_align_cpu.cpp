@@ -61,10 +61,11 @@ void pool_plane(const BoxTable<accumulate_t<T>>& box, const T* plane, int64_t wi
   const int64_t cells = box.x.cells;
   const T* from = plane + box.y.begin * width + box.x.begin;
   for (int64_t by = 0; by < side; ++by) {
-    for (int64_t x = 0; x < cells; ++x) rows[x] = 0;
-    add_row(rows, from, width, cells, box.y.of_bin, by);
-    for (int64_t bx = 0; bx < side; ++bx) write(out, by * side + bx, sum_along(rows, box.x.of_bin, bx));
+    accumulate_t<T>* row = rows + by * cells;
+    for (int64_t x = 0; x < cells; ++x) row[x] = 0;
+    add_row(row, from, width, cells, box.y.of_bin, by);
   }
+  for (int64_t bx = 0; bx < side; ++bx) sum_along(out + bx, side, rows, cells, side, box.x.of_bin, bx);
 }
 
 template <typename T>
@@ -78,7 +79,7 @@ void pool_planar(const RoiPooling& job, const std::vector<View>& views, const Ta
   for (size_t r = 0; r < tables.size(); ++r)
     if (tables[r].empty()) std::fill_n(out + r * channels * side * side, channels * side * side, T(0));
   share_tasks(images * channels, [&](const auto& next) {
-    std::vector<accumulate_t<T>> rows(widest);
+    std::vector<accumulate_t<T>> rows(side * widest);
     for (int64_t task = next(); task < images * channels; task = next()) {
       for (int64_t l = 0; l < count; ++l) {
         const T* plane = job.levels[l].template const_data_ptr<T>() + views[l].at(task, 0, 0);
@@ -112,9 +113,7 @@ template <typename T>
 void add_box_to_plane(const BoxTable<accumulate_t<T>>& box, const T* grad, int64_t width, int64_t side,
                       accumulate_t<T>* rows, accumulate_t<T>* plane) {
   const int64_t cells = box.x.cells;
-  for (int64_t by = 0; by < side; ++by)
-    for (int64_t x = 0; x < cells; ++x)
-      rows[by * cells + x] = sum_along(grad + by * side, box.x.of_cell, x);
+  for (int64_t x = 0; x < cells; ++x) sum_along(rows + x, cells, grad, side, side, box.x.of_cell, x);
   for (int64_t y = 0; y < box.y.cells; ++y)
     add_row(plane + (box.y.begin + y) * width + box.x.begin, rows, cells, cells, box.y.of_cell, y);
 }
@@ -182,7 +181,7 @@ Tensor roi_align_cpu(TensorList levels, const Tensor& boxes, const Tensor& image
   const RoiPooling job = prepare_roi_align(levels, boxes, image_index, strides, options);
   const std::vector<View> views = views_of(job.levels, job.channels_last);
   dispatch_layout(job.out.scalar_type(), job.channels_last, "roi_align", [&]<typename T, bool kPlanar>() {
-    const Tables<T> tables = box_tables<accumulate_t<T>>(job.rois, views, levels[0].size(0), false);
+    const Tables<T> tables = box_tables<accumulate_t<T>>(job.rois, views, levels[0].size(0), kPlanar, false);
     kPlanar ? pool_planar<T>(job, views, tables) : pool_channels_last<T>(job, views, tables);
   });
   return job.out;
@@ -201,7 +200,7 @@ TensorList roi_align_backward_cpu(const Tensor& grad, const Tensor& boxes, const
   const std::vector<View> views = views_of(job.grads, channels_last);
   dispatch_layout(grad.scalar_type(), channels_last, "roi_align_backward",
                   [&]<typename T, bool kPlanar>() {
-                    const Tables<T> tables = box_tables<accumulate_t<T>>(job.rois, views, images, true);
+                    const Tables<T> tables = box_tables<accumulate_t<T>>(job.rois, views, images, kPlanar, true);
                     unpool<T, kPlanar>(job, views, images, tables);
                   });
   return job.grads;

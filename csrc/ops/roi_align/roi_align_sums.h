@@ -17,18 +17,17 @@ class VectorSum {
 
   LIBRA_INLINE void add(int64_t offset, A weight) {
     offset_[count_] = offset, weight_[count_] = weight;
-    if (++count_ == kAtOnce) count_ -= pass(0, std::make_index_sequence<kAtOnce>());
+    if (++count_ == kAtOnce) pass(std::make_index_sequence<kAtOnce>());
   }
 
   LIBRA_INLINE void finish() {
-    int done = 0;
-    if (count_ & 4) done += pass(done, std::make_index_sequence<4>());
-    if (count_ & 2) done += pass(done, std::make_index_sequence<2>());
-    if (count_ & 1) done += pass(done, std::make_index_sequence<1>());
+    if (count_ == 1) pass(std::make_index_sequence<1>());
+    if (count_ == 2) pass(std::make_index_sequence<2>());
+    if (count_ == 3) pass(std::make_index_sequence<3>());
   }
 
  private:
-  static constexpr int kAtOnce = 8;
+  static constexpr int kAtOnce = 4;
   A* sum_;
   const T* from_;
   int64_t n_;
@@ -37,18 +36,18 @@ class VectorSum {
   A weight_[kAtOnce];
 
   template <size_t... k>
-  LIBRA_INLINE int pass(int done, std::index_sequence<k...>) {
+  LIBRA_INLINE void pass(std::index_sequence<k...>) {
     A* __restrict sum = sum_;
     const int64_t n = n_;
-    const T* const from[] = {from_ + offset_[done + k]...};
-    const A weight[] = {weight_[done + k]...};
+    const T* const from[] = {from_ + offset_[k]...};
+    const A weight[] = {weight_[k]...};
 #pragma GCC ivdep
     for (int64_t i = 0; i < n; ++i) {
       A s = sum[i];
       ((s += weight[k] * A(read(from[k], i))), ...);
       sum[i] = s;
     }
-    return int(sizeof...(k));
+    count_ = 0;
   }
 };
 
@@ -72,12 +71,23 @@ LIBRA_INLINE void add_row(A* sum, const T* from, int64_t pitch, int64_t n, const
   total.finish();
 }
 
-// The sum over the terms of a row of weight times from[at].
-template <typename A, typename T>
-LIBRA_INLINE A sum_along(const T* from, const SparseRows<A>& rows, int64_t row) {
-  A sum(0);
-  for (const Term<A>* t = rows.begin(row); t != rows.end(row); ++t) sum += t->weight * A(read(from, t->at));
-  return sum;
+// to[i * to_pitch] = the sum over the terms of `row` of weight times from[i * pitch + at], i in [0, kRows).
+template <int kRows, typename A, typename T, typename To>
+LIBRA_INLINE void sum_along(To* to, int64_t to_pitch, const T* from, int64_t pitch, const SparseRows<A>& rows,
+                            int64_t row) {
+  A sum[kRows] = {};
+  for (const Term<A>* t = rows.begin(row); t != rows.end(row); ++t)
+    for (int i = 0; i < kRows; ++i) sum[i] += t->weight * A(read(from, i * pitch + t->at));
+  for (int i = 0; i < kRows; ++i) write(to, i * to_pitch, sum[i]);
+}
+
+// The same for `count` rows; the usual outputs have 7 or 14.
+template <typename A, typename T, typename To>
+LIBRA_INLINE void sum_along(To* to, int64_t to_pitch, const T* from, int64_t pitch, int64_t count,
+                            const SparseRows<A>& rows, int64_t row) {
+  int64_t i = 0;
+  for (; i + 7 <= count; i += 7) sum_along<7>(to + i * to_pitch, to_pitch, from + i * pitch, pitch, rows, row);
+  for (; i < count; ++i) sum_along<1>(to + i * to_pitch, to_pitch, from + i * pitch, pitch, rows, row);
 }
 
 }  // namespace detectron_libra

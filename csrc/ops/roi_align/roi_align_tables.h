@@ -50,6 +50,15 @@ struct AxisTable {
     for (Term<A>& t : of_bin.terms) t = {t.at - begin, t.weight / A(axis.grid)};
   }
 
+  // Takes cells nearby as well, which no bin reads, for a row of whole vectors.
+  void widen(int64_t length) {
+    constexpr int64_t kLanes = 8;
+    cells = std::min((cells + kLanes - 1) / kLanes * kLanes, length);
+    const int64_t before = std::max<int64_t>(begin + cells - length, 0);
+    begin -= before;
+    for (Term<A>& t : of_bin.terms) t.at += before;
+  }
+
   void transpose() {
     const int64_t bins = int64_t(of_bin.first.size()) - 1;
     of_cell.first.assign(cells + 1, 0);
@@ -85,7 +94,7 @@ struct BoxTable {
 // One table per box; that of a box without samples, or of no image, is empty.
 template <typename A>
 std::vector<BoxTable<A>> box_tables(const RoiBoxes& rois, const std::vector<View>& levels, int64_t images,
-                                    bool transposed) {
+                                    bool planar, bool transposed) {
   std::vector<BoxTable<A>> tables(rois.size());
   const int64_t* image_of = rois.image_index.const_data_ptr<int64_t>();
   parallel_ranges(rois.size(), 32, [&](int64_t begin, int64_t end) {
@@ -97,7 +106,9 @@ std::vector<BoxTable<A>> box_tables(const RoiBoxes& rois, const std::vector<View
       table.image = image_of[r], table.level = roi.level;
       table.y.fill(roi.y, rois.options.output_size, levels[roi.level].height);
       table.x.fill(roi.x, rois.options.output_size, levels[roi.level].width);
-      if (!transposed || table.empty()) continue;
+      if (table.empty()) continue;
+      if (planar) table.x.widen(levels[roi.level].width);
+      if (!transposed) continue;
       table.y.transpose();
       table.x.transpose();
     }
