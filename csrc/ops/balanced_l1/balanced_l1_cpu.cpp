@@ -107,7 +107,7 @@ double sum_of_terms(const LossInputs& in, const F& f, accumulate_t<T> factor, T*
 Tensor balanced_l1_cpu(const Tensor& pred, const Tensor& target, const optional<Tensor>& weight, int64_t form,
                        double alpha, double gamma, double beta) {
   const LossInputs in = checked_inputs(pred, target, weight);
-  Tensor out = torch::stable::empty_like(in.pred);
+  Tensor out = allocate_like(in.pred);
   LIBRA_DISPATCH_FLOATING(pred.scalar_type(), "balanced_l1", [&] {
     scalar_t* to = out.mutable_data_ptr<scalar_t>();
     with_form<accumulate_t<scalar_t>>(form, alpha, gamma, beta, [&](const auto& f) {
@@ -124,7 +124,7 @@ Tensor balanced_l1_backward_cpu(const Tensor& grad, const Tensor& pred, const Te
                                 double beta) {
   const LossInputs in = checked_inputs(pred, target, weight);
   const Tensor g = grad_in_order(grad, in);
-  Tensor out = torch::stable::empty_like(in.pred);
+  Tensor out = allocate_like(in.pred);
   LIBRA_DISPATCH_FLOATING(pred.scalar_type(), "balanced_l1_backward", [&] {
     using C = accumulate_t<scalar_t>;
     const scalar_t* from = g.const_data_ptr<scalar_t>();

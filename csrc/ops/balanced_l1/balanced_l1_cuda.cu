@@ -68,7 +68,7 @@ __global__ void partial_sums(int64_t n, Terms<T, F> terms, SumPlace<accumulate_t
 Tensor balanced_l1_cuda(const Tensor& pred, const Tensor& target, const optional<Tensor>& weight,
                         int64_t form, double alpha, double gamma, double beta) {
   const LossInputs in = checked_inputs(pred, target, weight);
-  Tensor out = torch::stable::empty_like(in.pred);
+  Tensor out = allocate_like(in.pred);
   LIBRA_DISPATCH_FLOATING(pred.scalar_type(), "balanced_l1", [&] {
     with_form<accumulate_t<scalar_t>>(form, alpha, gamma, beta, [&](const auto& f) {
       using F = std::decay_t<decltype(f)>;
@@ -84,7 +84,7 @@ Tensor balanced_l1_backward_cuda(const Tensor& grad, const Tensor& pred, const T
                                  double beta) {
   const LossInputs in = checked_inputs(pred, target, weight);
   const Tensor g = grad_in_order(grad, in);
-  Tensor out = torch::stable::empty_like(in.pred);
+  Tensor out = allocate_like(in.pred);
   LIBRA_DISPATCH_FLOATING(pred.scalar_type(), "balanced_l1_backward", [&] {
     with_form<accumulate_t<scalar_t>>(form, alpha, gamma, beta, [&](const auto& f) {
       using F = std::decay_t<decltype(f)>;

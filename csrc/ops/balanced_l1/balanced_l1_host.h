@@ -8,6 +8,7 @@
 #include <optional>
 #include <tuple>
 
+#include "common/allocate.h"
 #include "common/checks.h"
 #include "common/layout.h"
 #include "common/sum.h"
@@ -60,11 +61,9 @@ inline torch::stable::Tensor grad_in_order(const torch::stable::Tensor& grad, co
 // Room for the sum and for the gradient: of pred's shape, or without an element where none is wanted.
 inline std::tuple<torch::stable::Tensor, torch::stable::Tensor> empty_sum(const LossInputs& in,
                                                                           bool with_gradient) {
-  using torch::headeronly::IntHeaderOnlyArrayRef;
-  const int64_t none = 0;
-  return {torch::stable::new_empty(in.pred, IntHeaderOnlyArrayRef(), sum_dtype(in.pred)),
-          with_gradient ? torch::stable::empty_like(in.pred)
-                        : torch::stable::new_empty(in.pred, IntHeaderOnlyArrayRef(&none, 1))};
+  const int64_t none = 0, one = 1;
+  return {allocate_number(in.pred, sum_dtype(in.pred)),
+          with_gradient ? allocate_like(in.pred) : allocate(in.pred, 1, &none, &one, in.pred.scalar_type())};
 }
 
 // body(f) with the functor of the form, computing in T.

@@ -32,7 +32,7 @@ std::tuple<Tensor, TensorList> balanced_l1_on_levels_cpu(
     double scale, double extent, int64_t form, double alpha, double gamma, double beta, bool with_gradient) {
   const LevelInputs in = checked_levels(deltas, anchors, boxes, locations, positive, index);
   check_normalizer(normalizer, in.deltas[0]);
-  Tensor sum = empty_levels_sum(in);
+  Tensor sum = allocate_number(in.deltas[0], sum_dtype(in.deltas[0]));
   TensorList gradients = zero_gradients(in, with_gradient);
   LIBRA_DISPATCH_FLOATING(in.deltas[0].scalar_type(), "balanced_l1_on_levels", [&] {
     using C = accumulate_t<scalar_t>;

@@ -157,16 +157,11 @@ inline LevelInputs checked_levels(const TensorList& deltas, const torch::stable:
   return in;
 }
 
-inline torch::stable::Tensor empty_levels_sum(const LevelInputs& in) {
-  return torch::stable::new_empty(in.deltas[0], torch::headeronly::IntHeaderOnlyArrayRef(),
-                                  sum_dtype(in.deltas[0]));
-}
-
 // 0 away from the positives; none at all where none is wanted.
 inline TensorList zero_gradients(const LevelInputs& in, bool with_gradient) {
   TensorList gradients;
   for (size_t i = 0; with_gradient && i < in.deltas.size(); ++i) {
-    gradients.push_back(torch::stable::empty_like(in.deltas[i]));
+    gradients.push_back(allocate_like(in.deltas[i]));
     torch::stable::zero_(gradients.back());
   }
   return gradients;

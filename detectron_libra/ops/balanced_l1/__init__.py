@@ -79,8 +79,7 @@ def _loss(pred, target, weight, form, numbers, reduction, normalizer):
         raise ValueError(f"reduction is {reduction!r}: none, mean or sum")
     if reduction == "sum" and normalizer is not None:
         raise ValueError("normalizer with reduction 'sum': use 'mean', which divides the sum by it")
-    _check(pred, target=target, weight=weight)
-    pred, target, weight = _one_dtype(pred, target, weight)
+    pred, target, weight = _fitting(pred, target, weight)
     if reduction == "none":
         return _values(pred, target, weight, form, numbers)
     if reduction == "sum":
@@ -90,8 +89,10 @@ def _loss(pred, target, weight, form, numbers, reduction, normalizer):
     return _sum(pred, target, weight, normalizer, form, numbers)
 
 
-def _check(pred, **others):
-    for name, other in others.items():
+def _fitting(pred, target, weight):
+    """The three in the widest of their dtypes: a half-precision head meets float32 targets."""
+    dtype = pred.dtype
+    for name, other in (("target", target), ("weight", weight)):
         if other is None:
             continue
         if other.shape != pred.shape:
@@ -102,17 +103,13 @@ def _check(pred, **others):
             raise RuntimeError(
                 f"pred and {name} must be on the same device, not {pred.device} and {other.device}"
             )
-
-
-def _one_dtype(pred, target, weight):
-    """The widest of the dtypes for all: a half-precision head meets float32 targets."""
-    if pred.dtype == target.dtype and (weight is None or weight.dtype == pred.dtype):
-        return pred, target, weight
-    dtype = torch.promote_types(pred.dtype, target.dtype)
-    if weight is not None:
-        dtype = torch.promote_types(dtype, weight.dtype)
-        weight = weight.to(dtype)
-    return pred.to(dtype), target.to(dtype), weight
+        if other.dtype != dtype:
+            dtype = torch.promote_types(dtype, other.dtype)
+    if not dtype.is_floating_point:
+        raise RuntimeError(f"pred must be floating, not {dtype}")
+    pred = pred if pred.dtype == dtype else pred.to(dtype)
+    target = target if target.dtype == dtype else target.to(dtype)
+    return pred, target, weight if weight is None or weight.dtype == dtype else weight.to(dtype)
 
 
 def _values(pred, target, weight, form, numbers):

@@ -29,22 +29,36 @@ def total(
 ) -> Tensor:
     """Weighted sum times scale / normalizer, 0-d; differentiable for pred, target and weight."""
     numbers = (form, alpha, gamma, beta)
-    learns = [t is not None and t.requires_grad for t in (target, weight)]
-    if torch.compiler.is_compiling() and any(learns):
+    learners = [t for t in (target, weight) if t is not None and t.requires_grad]
+    if learners:
+        return _total_of_learners(pred, target, weight, normalizer, scale, numbers, learners)
+
+    def run(inputs, with_gradient):
+        value, gradient = _sum(inputs[0], target, weight, normalizer, scale, *numbers, with_gradient)
+        return value, (gradient,)
+
+    return reduced_loss(run, (pred,))
+
+
+def _total_of_learners(pred, target, weight, normalizer, scale, numbers, learners):
+    """The same where target or weight learn too, which no detector asks for: right, not fast."""
+    if torch.compiler.is_compiling():
         # The operator's own rule knows pred alone.
         terms = values(pred, target, weight, *numbers).to(torch.promote_types(pred.dtype, torch.float32))
         return terms.sum() * scale / (1 if normalizer is None else normalizer)
 
     def run(inputs, with_gradient):
         value, gradient = _sum(inputs[0], target, weight, normalizer, scale, *numbers, with_gradient)
-        if not with_gradient or not any(learns):
+        if not with_gradient:
             return value, (gradient,)
-        factor = scale if normalizer is None else scale / normalizer
-        unweighted = values(inputs[0], target, None, *numbers) * factor if learns[1] else None
-        others = (gradient.neg(), unweighted)
-        return value, (gradient, *(g for g, learn in zip(others, learns, strict=True) if learn))
+        gradients = [gradient]
+        if target.requires_grad:
+            gradients.append(gradient.neg())
+        if weight is not None and weight.requires_grad:
+            factor = scale if normalizer is None else scale / normalizer
+            gradients.append(values(inputs[0], target, None, *numbers) * factor)
+        return value, gradients
 
-    learners = [t for t in (target, weight) if t is not None and t.requires_grad]
     return reduced_loss(run, (pred, *learners))
 
 
