@@ -13,9 +13,6 @@ import torch
 from detectron_libra.benchmarks.case import Problem, Run
 from detectron_libra.benchmarks.correct import arriving_gradients, as_list
 
-#: A compilation that takes longer is given up: the table must come in minutes.
-COMPILE_LIMIT_S = 90
-
 
 def forward(run: Run, problem: Problem) -> Callable[[], object]:
     """The forward pass as at inference, nothing kept for a backward pass."""
@@ -41,18 +38,20 @@ def forward_backward(run: Run, problem: Problem) -> Callable[[], object]:
 WITH = {"fwd": forward, "fwdbwd": forward_backward}
 
 
-def compiled(problem: Problem, which: str) -> tuple[Callable[[], object] | None, str | None]:
-    """(torch.compile of eager, warm, None) or (None, why there is none)."""
+def compiled(
+    problem: Problem, which: str, *, limit_s: float
+) -> tuple[Callable[[], object] | None, str | None]:
+    """(torch.compile of eager, warm, None) or (None, why there is none); given up after limit_s."""
     if not problem.compiles:
         return None, "no torch.compile: a loop whose length depends on the data"
     torch._dynamo.reset()  # its limit of recompilations is per function, and would fall back to eager
     run = torch.compile(problem.eager)
     try:
-        with time_limit(COMPILE_LIMIT_S):
+        with time_limit(limit_s):
             call = WITH[which](run, problem)
             call()
     except TimeoutError:
-        return None, f"no torch.compile: more than {COMPILE_LIMIT_S} s"
+        return None, f"no torch.compile: more than {limit_s:.0f} s"
     except Exception as e:  # whatever its compilers raise, the other columns stand
         return None, f"no torch.compile: {type(e).__name__}: {(str(e).splitlines() or [''])[0][:100]}"
     return call, None

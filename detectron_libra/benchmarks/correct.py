@@ -31,22 +31,26 @@ def both_passes(run: Run, problem: Problem) -> list[Tensor]:
     return [*(o.detach() for o in outputs), *grads]
 
 
-def wrong(problem: Problem, run: Run | None = None, *, rtol: float | None = None) -> str | None:
-    """What differs from what is expected of the problem, None where nothing does.
+def expected(problem: Problem) -> list[Tensor]:
+    """What `both_passes` of a right contender gives."""
+    if problem.expected is not None:
+        return both_passes(problem.expected, problem)
+    return _by_reference(lambda: both_passes(problem.ours, problem))
+
+
+def wrong(problem: Problem, run: Run, right: Sequence[Tensor], *, rtol: float | None = None) -> str | None:
+    """What differs from what is expected, None where nothing does.
 
     Args:
         problem: one case.
-        run: the contender; `ours` by default.
+        run: the contender.
+        right: `expected(problem)`.
         rtol: instead of the problem's.
     """
-    got = both_passes(run or problem.ours, problem)
-    if problem.expected is None:
-        expected = _by_reference(lambda: both_passes(problem.ours, problem))
-    else:
-        expected = both_passes(problem.expected, problem)
-    if len(got) != len(expected):
-        return f"{len(got)} outputs and gradients instead of {len(expected)}"
-    for number, (g, e) in enumerate(zip(got, expected, strict=True)):
+    got = both_passes(run, problem)
+    if len(got) != len(right):
+        return f"{len(got)} outputs and gradients instead of {len(right)}"
+    for number, (g, e) in enumerate(zip(got, right, strict=True)):
         difference = _difference(problem, g, e, problem.rtol if rtol is None else rtol)
         if difference:
             return f"output or gradient {number}: {difference}"
@@ -60,7 +64,7 @@ def _difference(problem: Problem, got: Tensor, expected: Tensor, rtol: float) ->
         off = int((got != expected).sum())
         return f"{off} of {got.numel()} elements differ" if off > problem.mismatch * got.numel() else None
     error = (got.float() - expected.float()).abs_()
-    limit = problem.atol + rtol * expected.float().abs_()
+    limit = problem.atol + rtol * expected.float().abs()
     # Also where one of them is no number.
     bad = ~(error <= limit)
     if not bad.any():

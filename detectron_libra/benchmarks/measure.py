@@ -53,28 +53,53 @@ def quantile(values: list[float], share: float) -> float:
 
 
 def in_turns(
-    contenders: dict[str, Callable[[], object]], device: str, *, budget_s: float = BUDGET_S
+    contenders: dict[str, Callable[[], object]],
+    device: str,
+    *,
+    budget_s: float = BUDGET_S,
+    allowance_s: float = math.inf,
 ) -> dict[str, Times]:
-    """Times of each contender: WARM_UPS calls, then samples of one and the other alternately."""
+    """Times of each contender: WARM_UPS calls, then samples of one and the other alternately.
+
+    Args:
+        contenders: functions by name, the first one measured in any case.
+        device: "cpu" or "cuda".
+        budget_s: of samples, for each.
+        allowance_s: any but the first that would need more for warm-ups and the fewest samples is left out.
+    """
     calls, samples = {}, {}
-    for name, run in contenders.items():
-        once = min(_seconds(run, 1, device) for _ in range(WARM_UPS))
+    for number, (name, run) in enumerate(contenders.items()):
+        once = _warm_up(run, device, allowance_s if number else math.inf)
+        if once is None:
+            continue
         calls[name] = max(1, min(MOST_CALLS, math.ceil(SAMPLE_S / once)))
         samples[name] = max(FEWEST, min(MOST, int(budget_s / (once * calls[name]))))
-    taken: dict[str, list[float]] = {name: [] for name in contenders}
+    taken: dict[str, list[float]] = {name: [] for name in calls}
     rounds = max(samples.values())
     collecting = gc.isenabled()
     gc.disable()
     try:
         for turn in range(rounds):
-            for name, run in contenders.items():
+            for name in calls:
                 # As many turns as it has samples, spread evenly over all rounds.
                 if (turn + 1) * samples[name] // rounds > turn * samples[name] // rounds:
-                    taken[name].append(_seconds(run, calls[name], device))
+                    taken[name].append(_seconds(contenders[name], calls[name], device))
     finally:
         if collecting:
             gc.enable()
     return {name: Times(values) for name, values in taken.items()}
+
+
+def _warm_up(run: Callable[[], object], device: str, allowance_s: float) -> float | None:
+    """Seconds of the fastest of the first calls; None where it is too slow to go on."""
+    times: list[float] = []
+    for done in range(WARM_UPS):
+        times.append(_seconds(run, 1, device))
+        # The first call may be slow for reasons of its own, but not by this factor.
+        typical = min(times) if done else times[0] / 4
+        if sum(times) + typical * (WARM_UPS - 1 - done + FEWEST) > allowance_s:
+            return None
+    return min(times)
 
 
 def cold(run: Callable[[], object], samples: int = 15) -> Times:

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from detectron_libra.benchmarks import contenders, correct
 from detectron_libra.benchmarks.case import Case, Problem, Setup
@@ -24,6 +25,8 @@ _log = logging.getLogger(__name__)
 UNSTEADY = 0.10
 #: Shares of the time limit after which nothing new is compiled, and nothing new is begun.
 LAST_COMPILE, LAST_CASE = 0.75, 0.95
+#: Less than this would leave out what a warm machine compiles.
+COMPILE_AT_LEAST_S = 45.0
 NOT_COMPILED = "no torch.compile: switched off, or no time left for it"
 
 
@@ -34,16 +37,18 @@ class Outcome:
     Attributes:
         rows: measured.
         wrong: a line per case whose kernel is wrong and was not timed.
-        left_out: titles of the cases that the time limit left no room for.
+        left_out: a line per case that the time or the memory left no room for.
+        told_not_compiled: whether the log has said so.
     """
 
     rows: list[Row] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    told_not_compiled: bool = False
 
 
 def run_cases(
-    cases: Iterable[Case],
+    cases: Sequence[Case],
     setup: Setup,
     machine: Machine,
     *,
@@ -57,61 +62,86 @@ def run_cases(
         cases: in the order of the result.
         setup: device and selection.
         machine: rates for the floor.
-        limit_s: seconds for everything; what does not fit is left out and named.
+        limit_s: seconds for everything. Each case has its share of what is left; contenders that do not fit
+            into it are left out, and at the very end cases.
         compiles: whether torch.compile is a contender.
         progress: called after every case.
     """
     outcome, start = Outcome(), time.monotonic()
-    for case in cases:
-        used = (time.monotonic() - start) / limit_s
-        if used > LAST_CASE:
-            outcome.left_out.append(case.title)
+    rows: dict[int, list[Row]] = {}
+    # Those without images are quick: what they leave of their shares goes to the others.
+    order = sorted(range(len(cases)), key=lambda i: "x" in cases[i].name.partition(" ")[0])
+    for done, number in enumerate(order):
+        used = time.monotonic() - start
+        share = (limit_s - used) / (len(cases) - done)
+        if used > LAST_CASE * limit_s:
+            outcome.left_out.append(f"{cases[number].title}: no time left")
         else:
-            try:
-                _one_case(case, setup, machine, outcome, compiles=compiles and used < LAST_COMPILE)
-            except torch.cuda.OutOfMemoryError:
-                outcome.left_out.append(f"{case.title} (the device's memory is too small)")
-                torch.cuda.empty_cache()
+            may_compile = compiles and used < LAST_COMPILE * limit_s
+            rows[number] = _one_case(cases[number], setup, machine, outcome, share, may_compile)
         progress()
+    outcome.rows = [row for number in sorted(rows) for row in rows[number]]
     return outcome
 
 
-def _one_case(case: Case, setup: Setup, machine: Machine, outcome: Outcome, *, compiles: bool) -> None:
-    problem = case.build()
-    fault = correct.wrong(problem)
-    if fault:
-        outcome.wrong.append(f"{case.title}: wrong kernel, not timed: {fault}")
-        _log.error("%s", outcome.wrong[-1])
-        return
-    notes = []
-    for name, run in (("eager", problem.eager), (problem.peer_name, problem.peer)):
-        if run is not None and run is not problem.expected and _is_comparable(case, name):
-            fault = correct.wrong(problem, run, rtol=max(problem.rtol, 1e-2))
-            notes += [f"{name} computes something else: {fault}"] if fault else []
-    for which in problem.passes:
-        row = _one_row(case, problem, which, setup, machine, compiles=compiles)
+def _one_case(
+    case: Case, setup: Setup, machine: Machine, outcome: Outcome, share_s: float, compiles: bool
+) -> list[Row]:
+    try:
+        problem = case.build()
+        right = correct.expected(problem)
+        fault = correct.wrong(problem, problem.ours, right)
+        if fault:
+            outcome.wrong.append(f"{case.title}: wrong kernel, not timed: {fault}")
+            return []
+        notes = _differing_contenders(case, problem, right)
+        del right
+        rows = [
+            _one_row(case, problem, which, setup, machine, share_s / len(problem.passes), compiles)
+            for which in problem.passes
+        ]
+    except torch.cuda.OutOfMemoryError:
+        outcome.left_out.append(f"{case.title}: the device's memory is too small")
+        torch.cuda.empty_cache()
+        return []
+    for row in rows:
         row.notes += notes
         for note in row.notes:
             # Once for all rows: whoever switched it off knows.
-            if note != NOT_COMPILED or note not in (n for r in outcome.rows for n in r.notes):
-                _log.warning("%s %s: %s", case.title, which, note)
-        outcome.rows.append(row)
+            if note != NOT_COMPILED or not outcome.told_not_compiled:
+                _log.warning("%s %s: %s", case.title, row.pass_, note)
+            outcome.told_not_compiled |= note == NOT_COMPILED
+    return rows
 
 
-def _is_comparable(case: Case, contender: str | None) -> bool:
-    """Not where the usual formulation draws boxes of its own, or rounds between its steps to half precision."""
-    return case.op != "sample_by_iou" and case.dtype == "float32"
+def _differing_contenders(case: Case, problem: Problem, right: Sequence[Tensor]) -> list[str]:
+    """Notes about comparisons with something that computes another thing."""
+    # The usual sampler draws boxes of its own; in half precision the others round between their steps.
+    if case.op == "sample_by_iou" or case.dtype != "float32":
+        return []
+    notes = []
+    for name, run in (("eager", problem.eager), (problem.peer_name, problem.peer)):
+        if run is not None and run is not problem.expected:
+            fault = correct.wrong(problem, run, right, rtol=max(problem.rtol, 1e-2))
+            notes += [f"{name} computes something else: {fault}"] if fault else []
+    return notes
 
 
 def _one_row(
-    case: Case, problem: Problem, which: str, setup: Setup, machine: Machine, *, compiles: bool
+    case: Case,
+    problem: Problem,
+    which: str,
+    setup: Setup,
+    machine: Machine,
+    share_s: float,
+    compiles: bool,
 ) -> Row:
     prepare, notes = contenders.WITH[which], []
     runs = {"ours": prepare(problem.ours, problem), "eager": prepare(problem.eager, problem)}
     if problem.peer is not None:
         runs["peer"] = prepare(problem.peer, problem)
     if compiles:
-        run, why = contenders.compiled(problem, which)
+        run, why = contenders.compiled(problem, which, limit_s=max(COMPILE_AT_LEAST_S, share_s))
         if run is not None:
             runs["compile"] = run
         notes += [why] if why else []
@@ -119,7 +149,10 @@ def _one_row(
         notes.append(NOT_COMPILED)
     memory = {name: peak_extra_bytes(runs[name], setup.device) for name in ("ours", "eager")}
     faults = page_faults()
-    times = in_turns(runs, setup.device, budget_s=QUICK_BUDGET_S if setup.quick else BUDGET_S)
+    times = in_turns(
+        runs, setup.device, budget_s=QUICK_BUDGET_S if setup.quick else BUDGET_S, allowance_s=share_s
+    )
+    notes += [f"{name} is too slow for the time left" for name in runs.keys() - times.keys()]
     faults = page_faults() - faults
     ours = times["ours"]
     if ours.spread > UNSTEADY:
@@ -132,7 +165,7 @@ def _one_row(
     median = {name: t.median for name, t in times.items()}
     return Row(
         op=case.op, case=case.name, layout=case.layout, dtype=case.dtype, device=setup.device,
-        threads=torch.get_num_threads(), pass_=which, ours_s=median["ours"], eager_s=median["eager"],
+        threads=torch.get_num_threads(), pass_=which, ours_s=median["ours"], eager_s=median.get("eager"),
         compile_s=median.get("compile"), peer=problem.peer_name, peer_s=median.get("peer"),
         floor_s=machine.floor(size, flops), bytes=size, peak_extra_bytes=memory["ours"],
         spread=ours.spread, flops=flops,

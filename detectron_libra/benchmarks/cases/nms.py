@@ -10,13 +10,11 @@ from torch import Tensor
 
 from detectron_libra.benchmarks.case import Case, Problem, Setup, generator, size_in_bytes
 from detectron_libra.benchmarks.peer import torchvision
-from detectron_libra.benchmarks.sizes import CLASSES, Images, box_counts, images, random_boxes
+from detectron_libra.benchmarks.sizes import CLASSES, LARGE, SMALL, Images, box_counts, images, random_boxes
 from detectron_libra.ops.nms import nms
 
 #: Boxes that a region proposal network keeps of each level, and its levels.
 BEFORE_NMS, LEVELS, ANCHORS = 2000, range(2, 7), 3
-#: Images of the batch that the boxes of a case without images belong to.
-BATCH = Images(800, 1344, 2)
 FLOPS_PER_PAIR = 13
 
 
@@ -25,6 +23,7 @@ def cases(setup: Setup) -> list[Case]:
     proposals = [
         Case("nms", f"{batch.name} proposals", "-", "float32", partial(_proposals, setup, batch))
         for batch in images(setup)
+        if setup.full or setup.device == "cuda" or batch != SMALL
     ]
     few, many = box_counts(setup)
     counts = [few, many] if setup.full or setup.quick else [few]
@@ -34,7 +33,7 @@ def cases(setup: Setup) -> list[Case]:
             f"{count} boxes {CLASSES} classes",
             "-",
             "float32",
-            partial(_problem, setup, BATCH, count, CLASSES, 0.5),
+            partial(_problem, setup, LARGE, count, CLASSES, 0.5),
         )
         for count in counts
     ]
@@ -42,20 +41,31 @@ def cases(setup: Setup) -> list[Case]:
 
 
 def eager(threshold: float, boxes: Tensor, scores: Tensor, groups: Tensor) -> Tensor:
-    """The loop of Fast R-CNN, group by group: take the best, drop what overlaps it, go on with the rest."""
+    """Group by group, as the first GPU versions: all pairs of a group on the device, the greedy scan on the host."""
     keep = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     for group in groups.unique().tolist():
-        rest = (groups == group).nonzero()[:, 0]
-        rest = rest[scores[rest].argsort(descending=True, stable=True)]
-        while len(rest) > 0:
-            first, rest = rest[0], rest[1:]
-            keep[first] = True
-            low = torch.max(boxes[first, :2], boxes[rest, :2])
-            high = torch.min(boxes[first, 2:], boxes[rest, 2:])
-            shared = (high - low).clamp(min=0).prod(1)
-            rest = rest[shared / (area[first] + area[rest] - shared) <= threshold]
+        rows = (groups == group).nonzero()[:, 0]
+        rows = rows[scores[rows].argsort(descending=True, stable=True)]
+        keep[rows] = _scan((_pairwise_iou(boxes[rows]) > threshold).cpu()).to(boxes.device)
     return keep
+
+
+def _scan(overlaps: Tensor) -> Tensor:
+    """(K,) bool of (K, K): each box that is still there drops those that it overlaps and that come later."""
+    alive = torch.ones(len(overlaps), dtype=torch.bool)
+    for i, row in enumerate(overlaps.unbind()):
+        if alive[i]:
+            alive &= ~row
+            alive[i] = True
+    return alive
+
+
+def _pairwise_iou(boxes: Tensor) -> Tensor:
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    low = torch.max(boxes[:, None, :2], boxes[:, :2])
+    high = torch.min(boxes[:, None, 2:], boxes[:, 2:])
+    shared = (high - low).clamp(min=0).prod(2)
+    return (shared / (area[:, None] + area - shared)).triu(1)
 
 
 def ours(threshold: float, boxes: Tensor, scores: Tensor, groups: Tensor) -> Tensor:
