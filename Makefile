@@ -24,7 +24,13 @@ SOURCES := setup.py pyproject.toml $(shell find csrc -name '*.h' -o -name '*.cuh
 LINT := detectron_libra tests tools setup.py
 QUICKSTART := configs/quickstart/libra_retinanet_shapes.yaml
 
-.PHONY: quickstart test test-all lint format typecheck build cuda-check doctor clean help
+# make bench ARGS="--op roi_align --threads 1"; make abi OTHER_PYTHON=python3.12; make gpu-check STEP=bench
+ARGS ?=
+OTHER_PYTHON ?=
+GPU_PYTHON ?= python3
+STEP ?= all
+
+.PHONY: quickstart test test-all lint format typecheck build cuda-check abi asan bench gpu-check doctor clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -58,6 +64,25 @@ build: $(BUILD_DONE)  ## set up and compile the operators (editable install)
 
 cuda-check: $(TORCH_DONE)  ## compile every CUDA kernel with nvcc for sm_80 and sm_90; needs no GPU
 	$(BIN)/python tools/check_cuda.py
+
+abi: $(BUILD_DONE)  ## fail where the library needs a C++ symbol of torch; OTHER_PYTHON=... tests it under another torch
+	$(BIN)/python tools/check_abi.py
+ifneq ($(OTHER_PYTHON),)
+	@$(OTHER_PYTHON) -c 'import sys, torch; from torch.torch_version import TorchVersion as V; \
+	  print("abi: the same library under torch", torch.__version__, "and Python", sys.version.split()[0]); \
+	  sys.exit(V(torch.__version__) < V("2.10") and "abi: torch 2.10 or newer is needed")'
+	PYTHONPATH=$(CURDIR) $(OTHER_PYTHON) -m pytest -q -p no:cacheprovider tests/ops
+endif
+
+asan: $(BUILD_DONE)  ## the operators' tests on CPU kernels built with the address and undefined-behaviour sanitizers
+	$(BIN)/python tools/check_sanitizers.py
+
+bench: $(BUILD_DONE)  ## time the operators on the CPU; ARGS="--device cuda --op nms" and so on
+	$(BIN)/python tools/benchmark_ops.py $(ARGS)
+
+# No set-up: a machine with a GPU brings its own torch.
+gpu-check:  ## on a machine with a GPU, with GPU_PYTHON: build, tests, compute-sanitizer, benchmark; STEP= one of them
+	GPU_PYTHON='$(GPU_PYTHON)' tools/gpu_check.sh $(STEP)
 
 doctor: $(BUILD_DONE)  ## versions, what runs the operators, compilers, devices
 	@$(BIN)/python tools/doctor.py

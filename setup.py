@@ -2,7 +2,8 @@
 """Builds detectron_libra/_C.abi3.so (operators) and, for development, detectron_libra/_math (formulas).
 
 Environment: FORCE_CUDA=1 the CUDA kernels must be built, =0 they must not (default: where torch and nvcc
-allow); TORCH_CUDA_ARCH_LIST the GPU architectures; LIBRA_MATH=0 leaves out _math; MAX_JOBS compilers at once.
+allow); TORCH_CUDA_ARCH_LIST the GPU architectures; LIBRA_MATH=0 leaves out _math; MAX_JOBS compilers at once;
+LIBRA_SANITIZE=address,undefined builds for these sanitizers (tools/check_sanitizers.py sets it, in a copy).
 """
 
 import importlib.util
@@ -38,6 +39,11 @@ CXX_FLAGS = [
     "-Wno-unknown-pragmas",
     TARGET,
 ]
+SANITIZE = os.getenv("LIBRA_SANITIZE")
+LINK_FLAGS = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
+if SANITIZE:
+    # Behind the others, so that it counts; line numbers for the reports.
+    CXX_FLAGS += [*LINK_FLAGS, "-fno-omit-frame-pointer", "-g1", "-O1"]
 # Without a GPU to ask, torch would compile for every architecture it knows.
 DEFAULT_ARCHITECTURES = "8.0;9.0+PTX"
 
@@ -97,6 +103,7 @@ def operators(use_cuda: bool) -> Extension:
         [str(source.relative_to(ROOT)) for source in sources],
         include_dirs=[str(ROOT / "csrc")],
         extra_compile_args=flags,
+        extra_link_args=LINK_FLAGS,
         py_limited_api=True,
     )
 
@@ -122,6 +129,7 @@ def formulas() -> list[Extension]:
             ["csrc/math_module.cpp", *(str(source.relative_to(ROOT)) for source in formula_sources())],
             include_dirs=[str(ROOT / "csrc"), pybind11.get_include()],
             extra_compile_args=[flag for flag in CXX_FLAGS if flag != TARGET],
+            extra_link_args=LINK_FLAGS,
             language="c++",
         )
     ]

@@ -17,6 +17,7 @@ ALLOWED = {
     **{name: {"ops"} for name in PARTS},
     "engine": PARTS | {"ops"},
     "analysis": PARTS | {"ops"},
+    "benchmarks": {"ops"},
     "builders": PARTS | {"ops", "engine", "analysis", "config"},
     "cli": {"config"},
     "__init__": {"builders"},
