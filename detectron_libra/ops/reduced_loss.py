@@ -60,9 +60,12 @@ def reduced_loss(kernel: Kernel, inputs: Sequence[Tensor]) -> Tensor:
     (`register_reduced_loss`).
     """
     wanted = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
-    if not wanted or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():
         return kernel(inputs, wanted)[0]
-    return _ReducedLoss.apply(kernel, *inputs)
+    if wanted:
+        return _ReducedLoss.apply(kernel, *inputs)
+    with torch._C._AutoDispatchBelowAutograd():
+        return kernel(inputs, False)[0]
 
 
 def register_reduced_loss(name: str, inputs: int, with_gradient: int) -> None:

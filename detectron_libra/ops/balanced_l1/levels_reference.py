@@ -49,7 +49,9 @@ def on_levels_reference(
     """
     dtype = torch.float64 if deltas[0].dtype == torch.float64 else torch.float32
     images = deltas[0].shape[0]
-    rows = torch.cat([d.permute(0, 2, 3, 1).reshape(images, -1, 4) for d in deltas], dim=1).to(dtype)
+    cells = [d.shape[1] * d.shape[2] * d.shape[3] // 4 for d in deltas]
+    levels = [d.permute(0, 2, 3, 1).reshape(images, m, 4) for d, m in zip(deltas, cells, strict=True)]
+    rows = torch.cat(levels, dim=1).to(dtype)
     if locations is not None:
         used = (locations >= 0) & (locations < rows.shape[0] * rows.shape[1])
         place = locations.where(used, torch.zeros_like(locations))
