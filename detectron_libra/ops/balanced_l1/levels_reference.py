@@ -34,22 +34,22 @@ def on_levels_reference(
     deltas: Sequence[Tensor],
     anchors: Tensor,
     boxes: Tensor,
-    locations: Tensor | None,
-    positive: Tensor | None,
-    index: Tensor | None,
+    chosen: tuple[Tensor | None, Tensor | None, Tensor | None],
     extent: float,
     form: str,
-    alpha: float,
-    gamma: float,
-    beta: float,
+    numbers: tuple[float, float, float],
 ) -> Tensor:
-    """The undivided sum: see `on_levels`, whose two functions give the locations or positive and index.
+    """The undivided sum that the two functions of `on_levels` divide.
 
+    chosen: locations, positive and index, either the first or the others None. numbers: alpha, gamma, beta.
     Returns: 0-d float64 for float64 deltas, otherwise float32.
     """
+    locations, positive, index = chosen
     dtype = torch.float64 if deltas[0].dtype == torch.float64 else torch.float32
     images = deltas[0].shape[0]
-    rows = torch.cat([d.permute(0, 2, 3, 1).reshape(images, -1, 4) for d in deltas], dim=1).to(dtype)
+    cells = [d.shape[1] * d.shape[2] * d.shape[3] // 4 for d in deltas]
+    levels = [d.permute(0, 2, 3, 1).reshape(images, m, 4) for d, m in zip(deltas, cells, strict=True)]
+    rows = torch.cat(levels, dim=1).to(dtype)
     if locations is not None:
         used = (locations >= 0) & (locations < rows.shape[0] * rows.shape[1])
         place = locations.where(used, torch.zeros_like(locations))
@@ -65,4 +65,5 @@ def on_levels_reference(
     # An unused row learns itself, with weight 0: encoding stays finite.
     target = encode_reference(base.to(dtype), boxes.where(used[..., None], base).to(dtype), extent)
     weight = used[..., None].expand_as(pred).to(dtype)
+    alpha, gamma, beta = numbers
     return balanced_l1_reference(pred, target, weight, form=form, alpha=alpha, gamma=gamma, beta=beta).sum()

@@ -98,7 +98,7 @@ def _loss(deltas, anchors, boxes, chosen, extent, form, numbers, normalizer):
     _check(deltas, anchors, boxes, *chosen)
     if not use_compiled(deltas[0]):
         with torch.autocast(deltas[0].device.type, enabled=False):
-            total = on_levels_reference(deltas, anchors, boxes, *chosen, extent, form, *numbers)
+            total = on_levels_reference(deltas, anchors, boxes, chosen, extent, form, numbers)
         return total / normalizer
     scale, divisor, learner = split_normalizer(normalizer, deltas[0])
     total = kernels.total_on_levels(
@@ -122,7 +122,7 @@ def _check(deltas, anchors, boxes, locations, positive, index):
         raise RuntimeError(f"deltas must be floating, not {first.dtype}")
     images, count = first.shape[0], sum(t.shape[1] // 4 * t.shape[2] * t.shape[3] for t in deltas)
     one = (images, count)
-    expected = [("anchors", anchors, (count, 4), torch.float32)]
+    expected: list[tuple] = [("anchors", anchors, (count, 4), torch.float32)]
     if locations is not None:
         expected += [("locations", locations, (locations.numel(),), torch.int64)]
         expected += [("boxes", boxes, (locations.numel(), 4), torch.float32)]

@@ -19,6 +19,7 @@ if is_built():
         return None
 
 
+@torch.no_grad()
 def scale_gradient_(gradients: Sequence[Tensor], factor: Tensor) -> None:
     """Multiplies in place; a factor of 1 touches no memory, and the host does not wait to see it.
 
@@ -29,12 +30,8 @@ def scale_gradient_(gradients: Sequence[Tensor], factor: Tensor) -> None:
     Raises:
         RuntimeError: dtypes or devices that do not match, naming the argument.
     """
-    plain = type(factor) is Tensor and not torch.compiler.is_compiling()
-    if plain and factor.is_cpu and factor.item() == 1:  # to ask costs a tenth of what the operator does
-        return
     gradients = list(gradients)
-    with torch.no_grad():
-        if use_compiled(factor):
-            _kernel(gradients, factor)
-        else:
-            scale_gradient_reference(gradients, factor)
+    if use_compiled(factor):
+        _kernel(gradients, factor)
+    else:
+        scale_gradient_reference(gradients, factor)
