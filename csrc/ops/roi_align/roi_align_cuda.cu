@@ -1,188 +1,122 @@
 // SPDX-License-Identifier: Apache-2.0
-// CUDA kernels of roi_align. Forward: a thread per output number. Backward: a block owns a tile of cells,
-// finds the boxes that reach it and adds them in order; a thread owns one channel of the tile. No atomics.
+// CUDA kernels of roi_align. Forward: one launch for all boxes and levels; a block owns a part of a box, a
+// thread a bin of one channel, or of 16 bytes of channels where they are innermost.
 #include <torch/csrc/stable/library.h>
 
-#include "common/launch.cuh"
-#include "ops/roi_align/roi_align_host.h"
+#include "ops/roi_align/roi_align_backward.cuh"
 
 namespace detectron_libra {
 namespace {
 using torch::stable::Tensor;
 
-constexpr int kMaxLevels = 16;  // levels travel to the kernel by value
-constexpr int kTileHeight = 4, kTileWidth = 8, kTileThreads = 128;
+constexpr int kGroupsPerThread = 4;
 
-struct Boxes {
-  const float* box;
-  const int64_t* image;
-  int64_t size, images, channels;
-  RoiAlignOptions options;
-  float scales[kMaxLevels];
-  int levels;
-
-  __device__ Roi roi(int64_t r) const { return roi_of(box + 4 * r, options, scales, levels); }
-};
-
-Boxes boxes_of(const RoiBoxes& rois, int64_t images, int64_t channels) {
-  const size_t levels = rois.scales.size();
-  STD_TORCH_CHECK(levels <= size_t(kMaxLevels), "at most ", kMaxLevels, " levels on CUDA, got ", levels);
-  Boxes out{rois.boxes.const_data_ptr<float>(),
-            rois.image_index.const_data_ptr<int64_t>(),
-            rois.size(),
-            images,
-            channels,
-            rois.options,
-            {},
-            int(levels)};
-  for (size_t i = 0; i < levels; ++i) out.scales[i] = rois.scales[i];
-  return out;
-}
-
-template <typename T, bool kPlanar>
+template <typename T>
 struct Forward {
   Boxes boxes;
   const T* data[kMaxLevels];
   View view[kMaxLevels];
   T* out;
-
-  __device__ void operator()(int64_t i) const {
-    using A = accumulate_t<T>;
-    const int side = boxes.options.output_size;
-    const int64_t c = kPlanar ? i / (side * side) % boxes.channels : i % boxes.channels;
-    const int64_t bin = kPlanar ? i % (side * side) : i / boxes.channels % (side * side);
-    const int64_t r = i / (boxes.channels * side * side), n = boxes.image[r];
-    out[i] = T(0);
-    if (n < 0 || n >= boxes.images) return;
-    const Roi roi = boxes.roi(r);
-    if (roi.empty()) return;
-    const View& v = view[roi.level];
-    const T* plane = data[roi.level] + (kPlanar ? v.at(n * boxes.channels + c, 0, 0) : v.at(n, 0, 0) + c);
-    A sum(0);
-    for (int iy = 0; iy < roi.y.grid; ++iy) {
-      const Sample y = roi_sample(roi.y, int(bin / side), iy, v.height);
-      if (y.low < 0) continue;
-      for (int ix = 0; ix < roi.x.grid; ++ix) {
-        const Sample x = roi_sample(roi.x, int(bin % side), ix, v.width);
-        if (x.low < 0) continue;
-        sum += A(y.low_weight * x.low_weight) * A(plane[v.at(0, y.low, x.low)]);
-        sum += A(y.low_weight * x.high_weight) * A(plane[v.at(0, y.low, x.high)]);
-        sum += A(y.high_weight * x.low_weight) * A(plane[v.at(0, y.high, x.low)]);
-        sum += A(y.high_weight * x.high_weight) * A(plane[v.at(0, y.high, x.high)]);
-      }
-    }
-    out[i] = T(sum / A(roi.count()));
-  }
 };
 
-template <typename T>
-struct TiledLevel {
-  T* grad;
-  View view;
-  int64_t tiles_y, tiles_x, first_block;
+template <typename T, int kVector>
+struct alignas(sizeof(T) * kVector) Pack {
+  T of[kVector];
 };
 
-template <typename T>
-struct Backward {
-  Boxes boxes;
-  TiledLevel<T> level[kMaxLevels];
-  const T* grad;
-};
-
-// Adds one box to the tile. weights: (kTileHeight + kTileWidth, side), first those of rows.
-template <typename T, bool kPlanar>
-__device__ __forceinline__ void add_box(accumulate_t<T> (&sum)[kTileHeight][kTileWidth], const T* grad,
-                                        const float* weights, int side, int64_t channels, int64_t r,
-                                        int64_t c, int count) {
+// sum += weight * the channels at `from`; a weight of 0 reads nothing.
+template <typename T, int kVector>
+__device__ __forceinline__ void add_cell(accumulate_t<T> (&sum)[kVector], const T* from, float weight) {
   using A = accumulate_t<T>;
-  const float* across = weights + kTileHeight * side;
-  for (int by = 0; by < side; ++by) {
-    A row[kTileWidth] = {};
-    for (int bx = 0; bx < side; ++bx) {
-      const int64_t at = kPlanar ? ((r * channels + c) * side + by) * side + bx
-                                 : ((r * side + by) * side + bx) * channels + c;
-      const A g = A(grad[at]) / A(count);
+  if (weight == 0) return;
+  const auto pack = *reinterpret_cast<const Pack<T, kVector>*>(from);
 #pragma unroll
-      for (int x = 0; x < kTileWidth; ++x) {
-        const float w = across[x * side + bx];
-        if (w != 0) row[x] += A(w) * g;  // not 0 * g: an infinite gradient stays where it belongs
-      }
-    }
-#pragma unroll
-    for (int y = 0; y < kTileHeight; ++y) {
-      const float w = weights[y * side + by];
-      if (w == 0) continue;
-#pragma unroll
-      for (int x = 0; x < kTileWidth; ++x) sum[y][x] += A(w) * row[x];
+  for (int k = 0; k < kVector; ++k) sum[k] += A(weight) * A(pack.of[k]);
+}
+
+// sum += all samples of bin (by, bx). plane: channel(s) of an image.
+template <typename T, int kVector>
+__device__ __forceinline__ void add_bin(accumulate_t<T> (&sum)[kVector], const T* plane, const Roi& roi,
+                                        const View& v, int by, int bx) {
+  for (int iy = 0; iy < roi.y.grid; ++iy) {
+    const Sample y = roi_sample(roi.y, by, iy, v.height);
+    if (y.low < 0) continue;
+    for (int ix = 0; ix < roi.x.grid; ++ix) {
+      const Sample x = roi_sample(roi.x, bx, ix, v.width);
+      if (x.low < 0) continue;
+      add_cell<T, kVector>(sum, plane + v.at(0, y.low, x.low), y.low_weight * x.low_weight);
+      add_cell<T, kVector>(sum, plane + v.at(0, y.low, x.high), y.low_weight * x.high_weight);
+      add_cell<T, kVector>(sum, plane + v.at(0, y.high, x.low), y.high_weight * x.low_weight);
+      add_cell<T, kVector>(sum, plane + v.at(0, y.high, x.high), y.high_weight * x.high_weight);
     }
   }
 }
 
-template <typename T, bool kPlanar>
-__global__ void __launch_bounds__(kTileThreads, 3) backward_kernel(Backward<T> job) {
-  __shared__ Roi found[kTileThreads];
-  __shared__ unsigned votes[kTileThreads / 32];
-  extern __shared__ float weights[];
+template <typename T, bool kPlanar, int kVector>
+__global__ void __launch_bounds__(kThreads) forward_kernel(Forward<T> job) {
+  using A = accumulate_t<T>;
+  __shared__ Roi roi;
   const Boxes& boxes = job.boxes;
-  const int side = boxes.options.output_size;
-  int l = 0;
-  while (l + 1 < boxes.levels && int64_t(blockIdx.x) >= job.level[l + 1].first_block) ++l;
-  const TiledLevel<T>& level = job.level[l];
-  const int64_t tile = blockIdx.x - level.first_block, n = tile / (level.tiles_y * level.tiles_x);
-  const int64_t y0 = tile / level.tiles_x % level.tiles_y * kTileHeight,
-                x0 = tile % level.tiles_x * kTileWidth;
-  const int64_t c = int64_t(blockIdx.y) * kTileThreads + threadIdx.x, height = level.view.height,
-                width = level.view.width;
-  accumulate_t<T> sum[kTileHeight][kTileWidth] = {};
-
-  for (int64_t first = 0; first < boxes.size; first += kTileThreads) {
-    const int64_t mine = first + threadIdx.x;
-    bool reaches = false;
-    if (mine < boxes.size && boxes.image[mine] == n) {
-      const Roi roi = boxes.roi(mine);
-      found[threadIdx.x] = roi;
-      reaches = roi.level == l && !roi.empty() &&
-                roi_touches(roi.y, boxes.options, y0, y0 + kTileHeight, height) &&
-                roi_touches(roi.x, boxes.options, x0, x0 + kTileWidth, width);
-    }
-    const unsigned vote = __ballot_sync(0xffffffffu, reaches);
-    if (threadIdx.x % 32 == 0) votes[threadIdx.x / 32] = vote;
-    __syncthreads();
-    for (int w = 0; w < kTileThreads / 32; ++w) {
-      for (unsigned bits = votes[w]; bits != 0; bits &= bits - 1) {
-        const int k = w * 32 + __ffs(int(bits)) - 1;
-        const Roi& roi = found[k];
-        for (int e = threadIdx.x; e < (kTileHeight + kTileWidth) * side; e += kTileThreads) {
-          const int cell = e / side;
-          weights[e] = cell < kTileHeight ? roi_weight(roi.y, e % side, y0 + cell, height)
-                                          : roi_weight(roi.x, e % side, x0 + cell - kTileHeight, width);
-        }
-        __syncthreads();
-        if (c < boxes.channels)
-          add_box<T, kPlanar>(sum, job.grad, weights, side, boxes.channels, first + k, c, roi.count());
-        __syncthreads();
-      }
-    }
-    __syncthreads();
-  }
-
-  if (c >= boxes.channels) return;
+  const int64_t r = blockIdx.x;
+  const int side = boxes.options.output_size, channels = int(boxes.channels);
+  const int groups = channels * side * side / kVector, per_bin = channels / kVector;
+  const bool has_image = boxes.has_image(r);
+  if (threadIdx.x == 0) roi = has_image ? boxes.roi(r) : Roi{};
+  __syncthreads();
+  const View v = job.view[roi.level];
+  const T* image = job.data[roi.level];
+  if (!roi.empty()) image += v.at(boxes.image[r] * (kPlanar ? channels : 1), 0, 0);
+  const A scale = A(1) / A(roi.count());
+  T* out = job.out + r * (int64_t(channels) * side * side);
+  for (int64_t i = int64_t(blockIdx.y) * kThreads + threadIdx.x; i < groups;
+       i += int64_t(gridDim.y) * kThreads) {
+    const int g = int(i), bin = kPlanar ? g % (side * side) : g / per_bin;
+    const int c = kPlanar ? g / (side * side) : g % per_bin * kVector;
+    const T* plane = image + (kPlanar ? v.at(c, 0, 0) : int64_t(c));
+    A sum[kVector] = {};
+    if (!roi.empty()) add_bin<T, kVector>(sum, plane, roi, v, bin / side, bin % side);
+    Pack<T, kVector> pack;
 #pragma unroll
-  for (int y = 0; y < kTileHeight; ++y) {
-#pragma unroll
-    for (int x = 0; x < kTileWidth; ++x) {
-      if (y0 + y >= height || x0 + x >= width) continue;
-      const int64_t at = kPlanar ? level.view.at(n * boxes.channels + c, y0 + y, x0 + x)
-                                 : level.view.at(n, y0 + y, x0 + x) + c;
-      level.grad[at] = T(sum[y][x]);
-    }
+    for (int k = 0; k < kVector; ++k) pack.of[k] = T(sum[k] * scale);
+    *reinterpret_cast<Pack<T, kVector>*>(out + int64_t(g) * kVector) = pack;
   }
 }
 
+template <typename T, bool kPlanar, int kVector>
+void launch_forward(const Forward<T>& args, const Tensor& out) {
+  const int64_t per_block = int64_t(kThreads) * kGroupsPerThread;
+  const int64_t groups = args.boxes.channels * out.size(2) * out.size(3) / kVector;
+  const int64_t parts = (groups + per_block - 1) / per_block;
+  const dim3 grid(unsigned(args.boxes.size), unsigned(parts < kMaxBlocks ? parts : kMaxBlocks));
+  forward_kernel<T, kPlanar, kVector>
+      <<<grid, kThreads, 0, current_stream(out.get_device_index())>>>(args);
+  STD_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
 template <typename T, bool kPlanar>
-void launch_backward(const RoiPoolingGrad& job, int64_t images) {
+void forward(const RoiPooling& job) {
+  const Tensor& first = job.levels[0];
+  if (job.out.numel() == 0) return;
+  Forward<T> args{
+      boxes_of(job.rois, first.size(0), first.size(1)), {}, {}, job.out.mutable_data_ptr<T>()};
+  constexpr int kWide = 16 / sizeof(T);
+  bool wide = !kPlanar && first.size(1) % kWide == 0 && reinterpret_cast<uintptr_t>(args.out) % 16 == 0;
+  for (size_t i = 0; i < job.levels.size(); ++i) {
+    args.data[i] = job.levels[i].template const_data_ptr<T>();
+    args.view[i] = view_of(job.levels[i], !kPlanar);
+    wide = wide && reinterpret_cast<uintptr_t>(args.data[i]) % 16 == 0;
+  }
+  torch::stable::accelerator::DeviceGuard guard(job.out.get_device_index());
+  if constexpr (!kPlanar)
+    if (wide) return launch_forward<T, false, kWide>(args, job.out);
+  launch_forward<T, kPlanar, 1>(args, job.out);
+}
+
+template <typename T, bool kPlanar>
+void backward(const RoiPoolingGrad& job, int64_t images) {
+  using torch::headeronly::ScalarType;
   const int64_t channels = job.grad.size(1);
-  Backward<T> args{boxes_of(job.rois, images, channels), {}, job.grad.template const_data_ptr<T>()};
+  Backward<T> args{boxes_of(job.rois, images, channels), {}, {}, job.grad.template const_data_ptr<T>()};
   int64_t blocks = 0;
   for (size_t i = 0; i < job.grads.size(); ++i) {
     const View view = view_of(job.grads[i], !kPlanar);
@@ -192,11 +126,22 @@ void launch_backward(const RoiPoolingGrad& job, int64_t images) {
     blocks += images * tiles_y * tiles_x;
   }
   if (blocks == 0 || channels == 0) return;
+  STD_TORCH_CHECK(blocks <= 0x7fffffff, "roi_align_backward: ", blocks, " tiles; split the call");
   torch::stable::accelerator::DeviceGuard guard(job.grad.get_device_index());
+  const int32_t device = job.grad.get_device_index();
+  const int64_t lists = images * args.boxes.levels;
+  const auto scratch = [&](int64_t bytes) {
+    return torch::stable::empty({bytes}, ScalarType::Byte, std::nullopt, job.grad.device());
+  };
+  const Tensor listed = scratch((job.rois.size() + 1) * int64_t(sizeof(ListedBox)));
+  const Tensor first = scratch((lists + 1) * int64_t(sizeof(int)));
+  args.lists = {reinterpret_cast<ListedBox*>(listed.mutable_data_ptr()),
+                reinterpret_cast<int*>(first.mutable_data_ptr())};
+  list_kernel<<<unsigned(lists), kListThreads, 0, current_stream(device)>>>(args.boxes, args.lists);
+  STD_CUDA_KERNEL_LAUNCH_CHECK();
   const dim3 grid(unsigned(blocks), unsigned((channels + kTileThreads - 1) / kTileThreads));
   const size_t shared = sizeof(float) * (kTileHeight + kTileWidth) * job.rois.options.output_size;
-  backward_kernel<T, kPlanar>
-      <<<grid, kTileThreads, shared, current_stream(job.grad.get_device_index())>>>(args);
+  backward_kernel<T, kPlanar><<<grid, kTileThreads, shared, current_stream(device)>>>(args);
   STD_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
@@ -207,17 +152,8 @@ Tensor roi_align_cuda(TensorList levels, const Tensor& boxes, const Tensor& imag
                                 float(canonical_scale), int(canonical_level), int(min_level),
                                 float(extent)};
   const RoiPooling job = prepare_roi_align(levels, boxes, image_index, strides, options);
-  dispatch_layout(job.out.scalar_type(), job.channels_last, "roi_align", [&]<typename T, bool kPlanar>() {
-    Forward<T, kPlanar> f{boxes_of(job.rois, levels[0].size(0), levels[0].size(1)),
-                          {},
-                          {},
-                          job.out.template mutable_data_ptr<T>()};
-    for (size_t i = 0; i < job.levels.size(); ++i) {
-      f.data[i] = job.levels[i].template const_data_ptr<T>();
-      f.view[i] = view_of(job.levels[i], !kPlanar);
-    }
-    for_each(job.out, job.out.numel(), f);
-  });
+  dispatch_layout(job.out.scalar_type(), job.channels_last, "roi_align",
+                  [&]<typename T, bool kPlanar>() { forward<T, kPlanar>(job); });
   return job.out;
 }
 
@@ -232,7 +168,7 @@ TensorList roi_align_backward_cuda(const Tensor& grad, const Tensor& boxes, cons
   const RoiPoolingGrad job = prepare_roi_align_backward(grad, boxes, image_index, images, sizes,
                                                         channels_last, strides, options, grad.scalar_type());
   dispatch_layout(grad.scalar_type(), channels_last, "roi_align_backward",
-                  [&]<typename T, bool kPlanar>() { launch_backward<T, kPlanar>(job, images); });
+                  [&]<typename T, bool kPlanar>() { backward<T, kPlanar>(job, images); });
   return job.grads;
 }
 }  // namespace
