@@ -6,7 +6,9 @@
 
 STABLE_TORCH_LIBRARY_FRAGMENT(detectron_libra, m) {
   m.def("pyramid_integrate(Tensor[] levels, int refine) -> (Tensor, Tensor[])");
-  m.def("pyramid_integrate_backward(Tensor grad, Tensor[] argmax, int[] sizes, int refine) -> Tensor[]");
+  m.def(
+      "pyramid_integrate_backward(Tensor grad, Tensor?[] passed, Tensor[] argmax, SymInt[] sizes, int refine)"
+      " -> Tensor[]");
   m.def("pyramid_strengthen(Tensor[] levels, Tensor refined, int refine) -> (Tensor[], Tensor[])");
   m.def("pyramid_strengthen_backward(Tensor[] grads, Tensor[] argmax, int refine) -> Tensor");
 }

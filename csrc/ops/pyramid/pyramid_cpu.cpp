@@ -3,118 +3,143 @@
 // do not depend on the number of threads and no gradient needs an atomic addition.
 #include <torch/csrc/stable/library.h>
 
-#include <algorithm>
-
-#include "common/parallel.h"
-#include "ops/pyramid/pyramid_rows.h"
+#include "ops/pyramid/pyramid_runs.h"
 
 namespace detectron_libra {
 namespace {
 using torch::stable::Tensor;
 
-// Runs fill(scratch, o, y), which sums up row y of plane o, and writes the row: out = sum / divisor.
-template <typename T, typename Fill>
-void for_each_row(const Tensor& out, bool channels_last, float divisor, Fill fill) {
-  const View view = view_of(out, channels_last);
-  const int64_t row = view.width * view.inner;
-  T* data = out.mutable_data_ptr<T>();
-  const int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, row));
-  parallel_ranges(view.outer * view.height, grain, [&](int64_t begin, int64_t end) {
-    Scratch<T> scratch(view);
-    for (int64_t i = begin; i < end; ++i) {
-      std::fill(scratch.sum.begin(), scratch.sum.end(), accumulate_t<T>(0));
-      fill(scratch, i / view.height, i % view.height);
-      for (int64_t k = 0; k < row; ++k) data[i * row + k] = T(scratch.sum[k] / accumulate_t<T>(divisor));
-    }
-  });
-}
-
 template <typename T, bool kPlanar>
 void integrate(const Integration& job, int64_t refine) {
+  using C = accumulate_t<T>;
   const View to = view_of(job.out, !kPlanar);
-  const int64_t count = int64_t(job.levels.size());
-  std::vector<View> views;
-  std::vector<Resize> tables;
-  for (int64_t i = 0; i < count; ++i) {
-    views.push_back(view_of(job.levels[i], !kPlanar));
-    tables.push_back(i < refine ? pool_table(views[i], to) : nearest_table(views[i], to));
+  const int64_t inner = kPlanar ? 1 : to.inner, count = int64_t(job.levels.size());
+  Links<T> links;
+  for (int64_t l = 0; l < count; ++l) {
+    const View view = view_of(job.levels[l], !kPlanar);
+    const T* data = job.levels[l].const_data_ptr<T>();
+    links.push_back(l < refine ? link_of(data, view, pool_table(view, to), {}, &job.argmax[l])
+                               : link_of(data, view, nearest_table(view, to)));
   }
-  for_each_row<T>(job.out, !kPlanar, float(count), [&](Scratch<T>& s, int64_t o, int64_t y) {
-    for (int64_t i = 0; i < count; ++i) {
-      const T* from = job.levels[i].const_data_ptr<T>();
-      if (i < refine)
-        add_maximum<T, kPlanar>(s, from, views[i], tables[i], positions_of(job.argmax[i]), to.at(o, y, 0), o,
-                                y);
-      else
-        add_cells<T, kPlanar>(s, from, views[i], tables[i], o, y);
-    }
-  });
+  T* out = job.out.mutable_data_ptr<T>();
+  for_each_run<kPlanar, C>(
+      {to}, links, [&](Scratch<C>& s, size_t, int64_t o, int64_t y, int64_t x0, int64_t x1) {
+        const int64_t n = (x1 - x0) * inner, first = to.at(o, y, x0);
+        clear(s, n);
+        for (int64_t l = 0; l < count; ++l) {
+          if (l < refine)
+            with_positions(links[l].positions,
+                           [&](auto* at) { add_maximum<kPlanar>(s, links[l], o, y, x0, x1, at + first); });
+          else
+            with_nearest<kPlanar>(s, links[l], o, y, x0, x1, [&](const auto* values) {
+              sum_lines<1, true>(values, 0, n, s.sum.data());
+            });
+        }
+        const C divisor = C(count);
+        const C* sum = s.sum.data();
+        write_sum<T>(nullptr, [=](int64_t i) { return sum[i] / divisor; }, n, out + first);
+      });
 }
 
 template <typename T, bool kPlanar>
 void integrate_backward(const IntegrationGrad& job, int64_t refine) {
-  const View pooled = view_of(job.grad, !kPlanar);
-  const T* grad = job.grad.const_data_ptr<T>();
-  const float count = float(job.grads.size());
-  for (int64_t i = 0; i < int64_t(job.grads.size()); ++i) {
-    const View to = view_of(job.grads[i], !kPlanar);
-    if (i < refine) {
-      const Resize readers = pool_table(pooled, to), windows = pool_table(to, pooled);
-      const Positions positions = positions_of(job.argmax[i]);
-      for_each_row<T>(job.grads[i], !kPlanar, count, [&](Scratch<T>& s, int64_t o, int64_t y) {
-        add_maximum_grad<T, kPlanar>(s, grad, pooled, readers, windows, positions, o, y);
-      });
-    } else {
-      const Resize table = copies_table(pooled, to);
-      for_each_row<T>(job.grads[i], !kPlanar, count, [&](Scratch<T>& s, int64_t o, int64_t y) {
-        add_cells<T, kPlanar>(s, grad, pooled, table, o, y);
-      });
-    }
+  using C = accumulate_t<T>;
+  const View from = view_of(job.grad, !kPlanar);
+  const auto shares = shares_of<T>(job.grad, int64_t(job.grads.size()));
+  Links<C> links;
+  std::vector<View> to;
+  std::vector<const T*> passed;
+  std::vector<T*> outs;
+  for (int64_t l = 0; l < int64_t(job.grads.size()); ++l) {
+    to.push_back(view_of(job.grads[l], !kPlanar));
+    passed.push_back(job.passed_ptr<T>(l));
+    outs.push_back(job.grads[l].template mutable_data_ptr<T>());
+    links.push_back(l < refine ? link_of<C>(shares.get(), from, pool_table(from, to[l]),
+                                            pool_table(to[l], from), &job.argmax[l])
+                               : link_of<C>(shares.get(), from, copies_table(from, to[l])));
   }
+  for_each_run<kPlanar, C>(
+      to, links, [&](Scratch<C>& s, size_t l, int64_t o, int64_t y, int64_t x0, int64_t x1) {
+        const int64_t n = (x1 - x0) * (kPlanar ? 1 : from.inner), first = to[l].at(o, y, x0);
+        const T* pass = passed[l];
+        T* out = outs[l];
+        bool written = false;
+        if (int64_t(l) >= refine) {
+          clear(s, n);
+          add_copies<kPlanar>(s, links[l], o, y, x0, x1);
+        } else if (has_one_reader<kPlanar>(links[l], y, x0)) {
+          for_each_reader<kPlanar>(s, links[l], o, y, x0, x1, [&](const auto& reader) {
+            write_sum(pass ? pass + first : pass, [=](int64_t i) { return reader.of(i); }, n, out + first);
+          });
+          written = true;
+        } else {
+          clear(s, n);
+          add_maximum_grad<kPlanar>(s, links[l], o, y, x0, x1, n);
+        }
+        if (!written) write_with_sum(pass, s.sum.data(), first, n, out);
+      });
 }
 
 template <typename T, bool kPlanar>
 void strengthen(const Strengthening& job, int64_t refine) {
+  using C = accumulate_t<T>;
   const View from = view_of(job.refined, !kPlanar);
   const T* refined = job.refined.const_data_ptr<T>();
-  for (int64_t i = 0; i < int64_t(job.levels.size()); ++i) {
-    const View to = view_of(job.levels[i], !kPlanar);
-    const T* level = job.levels[i].const_data_ptr<T>();
-    const bool pool = i > refine;
-    const Resize table = pool ? pool_table(from, to) : nearest_table(from, to);
-    const Positions positions = pool ? positions_of(job.argmax[i - refine - 1]) : Positions{nullptr, false};
-    for_each_row<T>(job.out[i], !kPlanar, 1.0f, [&](Scratch<T>& s, int64_t o, int64_t y) {
-      const int64_t first = to.at(o, y, 0);
-      for (size_t k = 0; k < s.sum.size(); ++k) s.sum[k] = accumulate_t<T>(level[first + k]);
-      if (pool)
-        add_maximum<T, kPlanar>(s, refined, from, table, positions, first, o, y);
-      else
-        add_cells<T, kPlanar>(s, refined, from, table, o, y);
-    });
+  Links<T> links;
+  std::vector<View> to;
+  std::vector<const T*> levels;
+  std::vector<T*> outs;
+  for (int64_t l = 0; l < int64_t(job.levels.size()); ++l) {
+    to.push_back(view_of(job.levels[l], !kPlanar));
+    levels.push_back(job.levels[l].template const_data_ptr<T>());
+    outs.push_back(job.out[l].template mutable_data_ptr<T>());
+    links.push_back(l > refine
+                        ? link_of(refined, from, pool_table(from, to[l]), {}, &job.argmax[l - refine - 1])
+                        : link_of(refined, from, nearest_table(from, to[l])));
   }
+  for_each_run<kPlanar, C>(
+      to, links, [&](Scratch<C>& s, size_t l, int64_t o, int64_t y, int64_t x0, int64_t x1) {
+        const int64_t n = (x1 - x0) * (kPlanar ? 1 : from.inner), first = to[l].at(o, y, x0);
+        const T* level = levels[l];
+        T* out = outs[l];
+        if (int64_t(l) <= refine) {
+          with_nearest<kPlanar>(s, links[l], o, y, x0, x1, [&](const auto* values) {
+            write_sum(level + first, [=](int64_t i) { return read(values, i); }, n, out + first);
+          });
+          return;
+        }
+        clear(s, n);
+        with_positions(links[l].positions,
+                       [&](auto* at) { add_maximum<kPlanar>(s, links[l], o, y, x0, x1, at + first); });
+        write_with_sum(level, s.sum.data(), first, n, out);
+      });
 }
 
 template <typename T, bool kPlanar>
 void strengthen_backward(const StrengtheningGrad& job, int64_t refine) {
+  using C = accumulate_t<T>;
   const View to = view_of(job.grad_refined, !kPlanar);
-  const int64_t count = int64_t(job.grads.size());
-  std::vector<View> views;
-  std::vector<Resize> readers, windows;
-  for (int64_t i = 0; i < count; ++i) {
-    views.push_back(view_of(job.grads[i], !kPlanar));
-    readers.push_back(i > refine ? pool_table(views[i], to) : copies_table(views[i], to));
-    windows.push_back(i > refine ? pool_table(to, views[i]) : Resize{});
+  Links<T> links;
+  for (int64_t l = 0; l < int64_t(job.grads.size()); ++l) {
+    const View view = view_of(job.grads[l], !kPlanar);
+    const T* data = job.grads[l].const_data_ptr<T>();
+    links.push_back(l > refine ? link_of(data, view, pool_table(view, to), pool_table(to, view),
+                                         &job.argmax[l - refine - 1])
+                               : link_of(data, view, copies_table(view, to)));
   }
-  for_each_row<T>(job.grad_refined, !kPlanar, 1.0f, [&](Scratch<T>& s, int64_t o, int64_t y) {
-    for (int64_t i = 0; i < count; ++i) {
-      const T* grad = job.grads[i].const_data_ptr<T>();
-      if (i > refine)
-        add_maximum_grad<T, kPlanar>(s, grad, views[i], readers[i], windows[i],
-                                     positions_of(job.argmax[i - refine - 1]), o, y);
-      else
-        add_cells<T, kPlanar>(s, grad, views[i], readers[i], o, y);
-    }
-  });
+  T* out = job.grad_refined.mutable_data_ptr<T>();
+  for_each_run<kPlanar, C>({to}, links,
+                           [&](Scratch<C>& s, size_t, int64_t o, int64_t y, int64_t x0, int64_t x1) {
+                             const int64_t n = (x1 - x0) * (kPlanar ? 1 : to.inner);
+                             clear(s, n);
+                             for (int64_t l = 0; l < int64_t(links.size()); ++l) {
+                               if (l > refine)
+                                 add_maximum_grad<kPlanar>(s, links[l], o, y, x0, x1, n);
+                               else
+                                 add_copies<kPlanar>(s, links[l], o, y, x0, x1);
+                             }
+                             write_with_sum<T>(nullptr, s.sum.data(), to.at(o, y, x0), n, out);
+                           });
 }
 
 std::tuple<Tensor, TensorList> integrate_cpu(TensorList levels, int64_t refine) {
@@ -124,9 +149,9 @@ std::tuple<Tensor, TensorList> integrate_cpu(TensorList levels, int64_t refine) 
   return {job.out, job.argmax};
 }
 
-TensorList integrate_backward_cpu(const Tensor& grad, TensorList argmax, std::vector<int64_t> sizes,
-                                  int64_t refine) {
-  const IntegrationGrad job = prepare_integrate_backward(grad, argmax, sizes, refine);
+TensorList integrate_backward_cpu(const Tensor& grad, OptionalTensors passed, TensorList argmax,
+                                  std::vector<int64_t> sizes, int64_t refine) {
+  const IntegrationGrad job = prepare_integrate_backward(grad, passed, argmax, sizes, refine);
   dispatch_layout(grad.scalar_type(), job.channels_last, "pyramid_integrate_backward",
                   [&]<typename T, bool kPlanar>() { integrate_backward<T, kPlanar>(job, refine); });
   return job.grads;

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What the CPU and the CUDA side of the pyramid operators share: checks, formats and allocation.
+#include <optional>
 #include <tuple>
 #include <utility>
+#include <vector>
 
+#include "common/checks.h"
 #include "common/layout.h"
 #include "ops/pyramid/pyramid.h"
 
@@ -59,24 +62,50 @@ inline Integration prepare_integrate(const TensorList& levels, int64_t refine) {
   return job;
 }
 
+using OptionalTensors = std::vector<std::optional<torch::stable::Tensor>>;
+
 struct IntegrationGrad {
   bool channels_last;
   torch::stable::Tensor grad;
+  OptionalTensors passed;  // added to the gradients of the levels; empty, or one per level
   TensorList argmax;
   TensorList grads;  // one per level
+
+  template <typename T>
+  const T* passed_ptr(size_t l) const {
+    return l < passed.size() && passed[l].has_value() ? passed[l]->template const_data_ptr<T>() : nullptr;
+  }
 };
 
+inline void check_passed(const torch::stable::Tensor& passed, const std::vector<int64_t>& shape,
+                         const torch::stable::Tensor& grad) {
+  STD_TORCH_CHECK(sizes_of(passed) == shape, "passed must have the shapes of the levels");
+  STD_TORCH_CHECK(passed.scalar_type() == grad.scalar_type(), "passed and grad must have the same dtype");
+  check_same_device(passed, "passed", grad, "grad");
+}
+
 // `sizes`: H and W of each level in turn.
-inline IntegrationGrad prepare_integrate_backward(const torch::stable::Tensor& grad, const TensorList& argmax,
+inline IntegrationGrad prepare_integrate_backward(const torch::stable::Tensor& grad,
+                                                  const OptionalTensors& passed, const TensorList& argmax,
                                                   const std::vector<int64_t>& sizes, int64_t refine) {
   check_pyramid({grad}, "grad");
-  check_refine(refine, int64_t(sizes.size()) / 2);
+  const size_t count = sizes.size() / 2;
+  check_refine(refine, int64_t(count));
   STD_TORCH_CHECK(int64_t(argmax.size()) == refine, "argmax must hold one tensor per level before refine");
+  STD_TORCH_CHECK(passed.empty() || passed.size() == count,
+                  "passed must be empty or hold one per level, got ", passed.size(), " for ", count,
+                  " levels");
   const bool last = any_channels_last({grad}) || any_channels_last(argmax);
-  IntegrationGrad job{last, in_format(grad, last), in_format(argmax, last), {}};
-  for (size_t i = 0; i + 1 < sizes.size(); i += 2)
-    job.grads.push_back(empty_in_format(grad, {grad.size(0), grad.size(1), sizes[i], sizes[i + 1]},
-                                        grad.scalar_type(), last));
+  IntegrationGrad job{last, in_format(grad, last), {}, in_format(argmax, last), {}};
+  for (size_t l = 0; l < count; ++l) {
+    const std::vector<int64_t> shape = {grad.size(0), grad.size(1), sizes[2 * l], sizes[2 * l + 1]};
+    job.grads.push_back(empty_in_format(grad, shape, grad.scalar_type(), last));
+    if (passed.empty()) continue;
+    job.passed.emplace_back();
+    if (!passed[l].has_value()) continue;
+    check_passed(*passed[l], shape, grad);
+    job.passed.back() = in_format(*passed[l], last);
+  }
   return job;
 }
 
