@@ -198,11 +198,10 @@ TensorList roi_align_backward_cpu(const Tensor& grad, const Tensor& boxes, const
   const RoiPoolingGrad job = prepare_roi_align_backward(grad, boxes, image_index, images, sizes,
                                                         channels_last, strides, options, grad.scalar_type());
   const std::vector<View> views = views_of(job.grads, channels_last);
-  dispatch_layout(grad.scalar_type(), channels_last, "roi_align_backward",
-                  [&]<typename T, bool kPlanar>() {
-                    const Tables<T> tables = box_tables<accumulate_t<T>>(job.rois, views, images, kPlanar, true);
-                    unpool<T, kPlanar>(job, views, images, tables);
-                  });
+  dispatch_layout(grad.scalar_type(), channels_last, "roi_align_backward", [&]<typename T, bool kPlanar>() {
+    const Tables<T> tables = box_tables<accumulate_t<T>>(job.rois, views, images, kPlanar, true);
+    unpool<T, kPlanar>(job, views, images, tables);
+  });
   return job.grads;
 }
 }  // namespace

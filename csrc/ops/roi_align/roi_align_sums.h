@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // CPU: the two inner loops of roi_align, for both directions. With channels innermost a sum of cells is a sum
-// of vectors of channels; in planes the rows are summed first, as vectors along x, then a few numbers per bin.
+// of vectors of channels; in planes the rows are summed first, as vectors along x, then a few numbers per
+// bin.
 #include <utility>
 
 #include "common/half.h"
@@ -86,7 +87,8 @@ template <typename A, typename T, typename To>
 LIBRA_INLINE void sum_along(To* to, int64_t to_pitch, const T* from, int64_t pitch, int64_t count,
                             const SparseRows<A>& rows, int64_t row) {
   int64_t i = 0;
-  for (; i + 7 <= count; i += 7) sum_along<7>(to + i * to_pitch, to_pitch, from + i * pitch, pitch, rows, row);
+  for (; i + 7 <= count; i += 7)
+    sum_along<7>(to + i * to_pitch, to_pitch, from + i * pitch, pitch, rows, row);
   for (; i < count; ++i) sum_along<1>(to + i * to_pitch, to_pitch, from + i * pitch, pitch, rows, row);
 }
 
