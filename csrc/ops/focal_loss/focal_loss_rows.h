@@ -57,25 +57,19 @@ LIBRA_INLINE double sigmoid_anchor(const F& focal, const T* logits, T* gradient,
                                    C weight, C out, const C* column, C* value) {
   constexpr int64_t kBlock = Lanes<C>::kBlock;
   const F f = focal;
+  T unwanted[kBlock];  // where no gradient is asked for: one loop serves both, and it is known to vectorise
   Lanes<C> lanes;
   for (int64_t first = 0; first < count; first += kBlock) {
     const int64_t size = std::min(kBlock, count - first);
     const int32_t hit = int32_t(label - 1 - first);
     const C* columns = column + first;
     const T* x = logits + first;
-    if (gradient != nullptr) {
-      T* to = gradient + first;
-      for (int32_t i = 0; i < int32_t(size); ++i) {
-        const FocalTerm<C> term = f.at(read(x, i), i == hit);
-        const C w = weight * columns[i];
-        value[i] = w == C(0) ? C(0) : w * term.value;
-        write(to, i, w == C(0) ? C(0) : w * out * term.slope);
-      }
-    } else {
-      for (int32_t i = 0; i < int32_t(size); ++i) {
-        const C w = weight * columns[i];
-        value[i] = w == C(0) ? C(0) : w * f.at(read(x, i), i == hit).value;
-      }
+    T* to = gradient != nullptr ? gradient + first : unwanted;
+    for (int32_t i = 0; i < int32_t(size); ++i) {
+      const FocalTerm<C> term = f.at(read(x, i), i == hit);
+      const C w = weight * columns[i];
+      value[i] = w == C(0) ? C(0) : w * term.value;
+      write(to, i, w == C(0) ? C(0) : w * out * term.slope);
     }
     for (int64_t i = size; i < kBlock; ++i) value[i] = C(0);
     lanes.add(value);
@@ -90,21 +84,15 @@ LIBRA_INLINE void sigmoid_class(const F& focal, const T* x, T* to, int64_t count
                                 Lanes<C>& lanes) {
   constexpr int64_t kBlock = Lanes<C>::kBlock;
   const F f = focal;
+  T unwanted[kBlock];
   for (int64_t first = 0; first < count; first += kBlock, x += kBlock, label += kBlock, factor += kBlock) {
     const int64_t size = std::min(kBlock, count - first);
-    if (to != nullptr) {
-      for (int64_t i = 0; i < size; ++i) {
-        const FocalTerm<C> term = f.at(read(x, i), label[i] == wanted);
-        const C w = factor[i] * column;
-        value[i] = w == C(0) ? C(0) : w * term.value;
-        write(to, i, w == C(0) ? C(0) : w * out * term.slope);
-      }
-      to += kBlock;
-    } else {
-      for (int64_t i = 0; i < size; ++i) {
-        const C w = factor[i] * column;
-        value[i] = w == C(0) ? C(0) : w * f.at(read(x, i), label[i] == wanted).value;
-      }
+    T* target = to != nullptr ? to + first : unwanted;
+    for (int64_t i = 0; i < size; ++i) {
+      const FocalTerm<C> term = f.at(read(x, i), label[i] == wanted);
+      const C w = factor[i] * column;
+      value[i] = w == C(0) ? C(0) : w * term.value;
+      write(target, i, w == C(0) ? C(0) : w * out * term.slope);
     }
     for (int64_t i = size; i < kBlock; ++i) value[i] = C(0);
     lanes.add(value);

@@ -112,11 +112,13 @@ struct IntegrateGrad {
   View to;
   bool pooled;
   accumulate_t<T> count;
+  const T* passed;  // added; null: nothing
   T* out;
 
   __device__ void operator()(int64_t i) const {
     const Cell p = cell_of(i, to);
-    out[i] = T((pooled ? maximum_grad_at(grad, to, p) : copies_at(grad, to, p)) / count);
+    const auto mine = (pooled ? maximum_grad_at(grad, to, p) : copies_at(grad, to, p)) / count;
+    out[i] = T(passed ? mine + accumulate_t<T>(passed[i]) : mine);
   }
 };
 
@@ -186,9 +188,9 @@ std::tuple<Tensor, TensorList> integrate_cuda(TensorList levels, int64_t refine)
   return {job.out, job.argmax};
 }
 
-TensorList integrate_backward_cuda(const Tensor& grad, TensorList argmax, std::vector<int64_t> sizes,
-                                   int64_t refine) {
-  const IntegrationGrad job = prepare_integrate_backward(grad, argmax, sizes, refine);
+TensorList integrate_backward_cuda(const Tensor& grad, OptionalTensors passed, TensorList argmax,
+                                   std::vector<int64_t> sizes, int64_t refine) {
+  const IntegrationGrad job = prepare_integrate_backward(grad, passed, argmax, sizes, refine);
   dispatch_layout(
       grad.scalar_type(), job.channels_last, "pyramid_integrate_backward", [&]<typename T, bool kPlanar>() {
         for (int64_t i = 0; i < int64_t(job.grads.size()); ++i) {
@@ -197,7 +199,7 @@ TensorList integrate_backward_cuda(const Tensor& grad, TensorList argmax, std::v
               job.grad, job.grads[i].numel(),
               IntegrateGrad<T>{level_of<T>(job.grad, !kPlanar, pooled ? &job.argmax[i] : nullptr),
                                view_of(job.grads[i], !kPlanar), pooled, accumulate_t<T>(job.grads.size()),
-                               job.grads[i].template mutable_data_ptr<T>()});
+                               job.template passed_ptr<T>(i), job.grads[i].template mutable_data_ptr<T>()});
         }
       });
   return job.grads;

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from detectron_libra.benchmarks.case import Case, Problem, Setup, size_in_bytes
 from detectron_libra.benchmarks.sizes import Images, channels, feature_maps, map_variants
-from detectron_libra.ops.pyramid import integrate, strengthen
+from detectron_libra.ops.pyramid import balance
 
 #: P2..P6, brought together at P4, as Libra R-CNN has it.
 LEVELS, REFINE = range(2, 7), 2
@@ -42,8 +42,8 @@ def eager(*levels: Tensor) -> list[Tensor]:
 
 
 def ours(*levels: Tensor) -> tuple[Tensor, ...]:
-    """Both operators, nothing between them."""
-    return strengthen(levels, integrate(levels, REFINE), REFINE)
+    """Both operators, nothing between them, as the model calls them."""
+    return balance(levels, REFINE)
 
 
 def _resize(x: Tensor, size: torch.Size) -> Tensor:

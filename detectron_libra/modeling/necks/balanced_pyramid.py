@@ -13,7 +13,7 @@ from detectron_libra.errors import UsageError
 from detectron_libra.modeling.init import kaiming_normal_, normal_, xavier_uniform_, zero_
 from detectron_libra.modeling.necks.non_local import NonLocal
 from detectron_libra.modeling.norm import conv_norm, make_norm
-from detectron_libra.ops.pyramid import integrate, strengthen
+from detectron_libra.ops.pyramid import balance
 
 REFINES = ("none", "conv", "non_local")
 INITS = ("zero", "xavier")
@@ -131,7 +131,4 @@ class BalancedFeaturePyramid(nn.Module):
         # A CUDA autocast leaves normalised levels in float32 and the bare convolutions above them in half.
         dtype = functools.reduce(torch.promote_types, (level.dtype for level in levels))
         levels = [level.to(dtype) for level in levels]
-        common = integrate(levels, self.refine_index)
-        if self.refine is not None:
-            common = self.refine(common)
-        return list(strengthen(levels, common, self.refine_index))
+        return list(balance(levels, self.refine_index, self.refine))
