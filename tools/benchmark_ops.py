@@ -42,6 +42,7 @@ def main(argv: list[str]) -> None:
     args = parse(argv)
     tuned = tune_cpu(threads=args.threads)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    torch._logging.set_logs(all=logging.ERROR)  # where it cannot follow the code is no news here
     setup = Setup(device=args.device, full=args.full, quick=args.quick)
     plan = cases.plan(args.op or cases.NAMES, setup)
     if not backend.is_built():
