@@ -14,8 +14,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-# Both before torch: its profiler reports each of its starts otherwise.
+# Before torch: its profiler reports each of its starts otherwise, and a compilation that is given up would leave
+# workers behind.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 import torch
 from tqdm import tqdm
