@@ -14,8 +14,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-# Both before torch: its profiler reports each of its starts otherwise.
+# Before torch: its profiler reports each of its starts otherwise, and a compilation that is given up would leave
+# workers behind.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 import torch
 from tqdm import tqdm
@@ -42,6 +44,7 @@ def main(argv: list[str]) -> None:
     args = parse(argv)
     tuned = tune_cpu(threads=args.threads)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    torch._logging.set_logs(all=logging.ERROR)  # where it cannot follow the code is no news here
     setup = Setup(device=args.device, full=args.full, quick=args.quick)
     plan = cases.plan(args.op or cases.NAMES, setup)
     if not backend.is_built():

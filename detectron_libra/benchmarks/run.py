@@ -27,6 +27,7 @@ UNSTEADY = 0.10
 LAST_COMPILE, LAST_CASE = 0.75, 0.95
 #: Less than this would leave out what a warm machine compiles.
 COMPILE_AT_LEAST_S = 45.0
+NO_TIME = "no time left"
 NOT_COMPILED = "no torch.compile: switched off, or no time left for it"
 
 
@@ -69,19 +70,29 @@ def run_cases(
     """
     outcome, start = Outcome(), time.monotonic()
     rows: dict[int, list[Row]] = {}
-    # Those without images are quick: what they leave of their shares goes to the others.
-    order = sorted(range(len(cases)), key=lambda i: "x" in cases[i].name.partition(" ")[0])
+    order = sorted(range(len(cases)), key=lambda number: _turn(cases, number))
     for done, number in enumerate(order):
         used = time.monotonic() - start
         share = (limit_s - used) / (len(cases) - done)
         if used > LAST_CASE * limit_s:
-            outcome.left_out.append(f"{cases[number].title}: no time left")
+            outcome.left_out.append(f"{cases[number].title}: {NO_TIME}")
         else:
             may_compile = compiles and used < LAST_COMPILE * limit_s
             rows[number] = _one_case(cases[number], setup, machine, outcome, share, may_compile)
         progress()
     outcome.rows = [row for number in sorted(rows) for row in rows[number]]
     return outcome
+
+
+def _turn(cases: Sequence[Case], number: int) -> tuple[bool, int]:
+    """Quick cases, those without images, come first: what they leave of their shares goes to the others. Of these
+    each operator's first, then each one's second, so that no operator is left without a row."""
+    sizes = [case.op for case in cases[:number] if _has_images(case)]
+    return _has_images(cases[number]), sizes.count(cases[number].op)
+
+
+def _has_images(case: Case) -> bool:
+    return "x" in case.name.partition(" ")[0]
 
 
 def _one_case(
@@ -96,10 +107,12 @@ def _one_case(
             return []
         notes = _differing_contenders(case, problem, right)
         del right
-        rows = [
-            _one_row(case, problem, which, setup, machine, share_s / len(problem.passes), compiles)
+        found = {
+            which: _one_row(case, problem, which, setup, machine, share_s / len(problem.passes), compiles)
             for which in problem.passes
-        ]
+        }
+        outcome.left_out += [f"{case.title} {which}: {NO_TIME}" for which in found if found[which] is None]
+        rows = [row for row in found.values() if row is not None]
     except torch.cuda.OutOfMemoryError:
         outcome.left_out.append(f"{case.title}: the device's memory is too small")
         torch.cuda.empty_cache()
@@ -135,7 +148,7 @@ def _one_row(
     machine: Machine,
     share_s: float,
     compiles: bool,
-) -> Row:
+) -> Row | None:
     prepare, notes = contenders.WITH[which], []
     runs = {"ours": prepare(problem.ours, problem), "eager": prepare(problem.eager, problem)}
     if problem.peer is not None:
@@ -153,6 +166,8 @@ def _one_row(
         runs, setup.device, budget_s=QUICK_BUDGET_S if setup.quick else BUDGET_S, allowance_s=share_s
     )
     notes += [f"{name} is too slow for the time left" for name in runs.keys() - times.keys()]
+    if not times:
+        return None
     faults = page_faults() - faults
     ours = times["ours"]
     if ours.spread > UNSTEADY:

@@ -79,6 +79,17 @@ def test_rows_come_in_the_order_of_the_plan_though_images_come_last():
     assert [row.case for row in outcome.rows] == ["800x1344_b2"] * 2 + ["512"] * 2
 
 
+def test_every_operator_has_its_turn_before_any_has_its_second():
+    order = []
+
+    def watched(op, name):
+        case = a_case(name)
+        return Case(op, name, "-", "float32", lambda: (order.append((op, name)), case.build())[1])
+
+    run(watched("a", "8x8_b1"), watched("a", "8x8_b2"), watched("b", "8x8_b1"), watched("b", "512"))
+    assert order == [("b", "512"), ("a", "8x8_b1"), ("b", "8x8_b1"), ("a", "8x8_b2")]
+
+
 def test_what_there_is_no_time_for_is_named():
     outcome = run(a_case("512"), limit_s=1e-9)
     assert not outcome.rows and outcome.left_out == ["an_op 512 - float32: no time left"]

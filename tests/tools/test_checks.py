@@ -74,3 +74,41 @@ def test_the_steps_for_a_gpu_refuse_a_machine_that_lacks_what_they_need():
         env={"PATH": "/usr/bin:/bin", "GPU_PYTHON": "no-such-python", "OUT": "out/gpu"},
     )
     assert done.returncode == 2 and "set GPU_PYTHON" in done.stderr
+
+
+SANITIZER = """#!/bin/bash
+case "$*" in
+  *"import torch"*) echo "$PROBE"; [ -z "$PROBE" ];;
+  *racecheck*) exit "$RACES";;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "said"),
+    [
+        ({}, 0, "sanitize: racecheck"),
+        ({"PROBE": "Error: Device not supported"}, 0, "does not support this device here; step left out"),
+        ({"COMPUTE_SANITIZER": "/absent"}, 0, "no compute-sanitizer here; step left out"),
+        ({"RACES": "9"}, 9, "sanitize: racecheck"),
+        ({"BUILD": "1"}, 1, "gpu-check: build"),
+    ],
+)
+def test_a_device_without_a_sanitizer_is_said_and_a_finding_fails(changes, code, said, tmp_path):
+    for name, text in (
+        ("python", '#!/bin/bash\n[ "$1" != - ] || cat >/dev/null\n[ "$1" != setup.py ] || exit $BUILD\n'),
+        ("sanitizer", SANITIZER),
+    ):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    defaults = {"RACES": "0", "BUILD": "0", "PROBE": "", "COMPUTE_SANITIZER": str(tmp_path / "sanitizer")}
+    places = {"PATH": "/usr/bin:/bin", "GPU_PYTHON": str(tmp_path / "python"), "OUT": str(tmp_path / "out")}
+    done = subprocess.run(
+        ["bash", str(ROOT / "tools/gpu_check.sh"), "sanitize"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=places | defaults | changes,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert said in done.stdout
