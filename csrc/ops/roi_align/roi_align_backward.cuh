@@ -22,8 +22,8 @@ struct BoxLists {
   int* first;
 };
 
-// A block per (image, level). Every block looks at all boxes, once to count those of the lists before its own,
-// once to write its own in order.
+// A block per (image, level). Every block looks at all boxes, once to count those of the lists before its
+// own, once to write its own in order.
 static __global__ void __launch_bounds__(kListThreads) list_kernel(Boxes boxes, BoxLists lists) {
   __shared__ int before;
   __shared__ unsigned votes[kListThreads / 32];

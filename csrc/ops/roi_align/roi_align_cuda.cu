@@ -88,8 +88,7 @@ void launch_forward(const Forward<T>& args, const Tensor& out) {
   const int64_t groups = args.boxes.channels * out.size(2) * out.size(3) / kVector;
   const int64_t parts = (groups + per_block - 1) / per_block;
   const dim3 grid(unsigned(args.boxes.size), unsigned(parts < kMaxBlocks ? parts : kMaxBlocks));
-  forward_kernel<T, kPlanar, kVector>
-      <<<grid, kThreads, 0, current_stream(out.get_device_index())>>>(args);
+  forward_kernel<T, kPlanar, kVector><<<grid, kThreads, 0, current_stream(out.get_device_index())>>>(args);
   STD_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
@@ -97,8 +96,7 @@ template <typename T, bool kPlanar>
 void forward(const RoiPooling& job) {
   const Tensor& first = job.levels[0];
   if (job.out.numel() == 0) return;
-  Forward<T> args{
-      boxes_of(job.rois, first.size(0), first.size(1)), {}, {}, job.out.mutable_data_ptr<T>()};
+  Forward<T> args{boxes_of(job.rois, first.size(0), first.size(1)), {}, {}, job.out.mutable_data_ptr<T>()};
   constexpr int kWide = 16 / sizeof(T);
   bool wide = !kPlanar && first.size(1) % kWide == 0 && reinterpret_cast<uintptr_t>(args.out) % 16 == 0;
   for (size_t i = 0; i < job.levels.size(); ++i) {
