@@ -10,8 +10,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(detectron_libra, m) {
       "int sampling_ratio, bool aligned, float canonical_scale, int canonical_level, int min_level, "
       "float extent) -> Tensor");
   m.def(
-      "roi_align_backward(Tensor grad, Tensor boxes, Tensor image_index, int images, int[] sizes, "
-      "bool channels_last, int[] strides, int output_size, int sampling_ratio, bool aligned, float "
-      "canonical_scale, "
-      "int canonical_level, int min_level, float extent) -> Tensor[]");
+      "roi_align_backward(Tensor grad, Tensor boxes, Tensor image_index, SymInt images, SymInt[] "
+      "sizes, bool channels_last, int[] strides, int output_size, int sampling_ratio, bool aligned, float "
+      "canonical_scale, int canonical_level, int min_level, float extent) -> Tensor[]");
 }

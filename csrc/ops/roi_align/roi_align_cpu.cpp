@@ -19,21 +19,6 @@ std::vector<View> views_of(const TensorList& levels, bool channels_last) {
   return views;
 }
 
-// Box by box: (bins, C) from (H, W, C).
-template <typename T>
-void pool_box(const BoxTable<accumulate_t<T>>& box, const T* image, const View& level, int64_t side,
-              accumulate_t<T>* sum, T* out) {
-  const int64_t channels = level.inner;
-  const T* from = image + level.at(0, box.y.begin, box.x.begin);
-  for (int64_t by = 0; by < side; ++by) {
-    for (int64_t bx = 0; bx < side; ++bx, out += channels) {
-      for (int64_t c = 0; c < channels; ++c) sum[c] = 0;
-      add_cells(sum, from, level.width, channels, box.y.of_bin, by, box.x.of_bin, bx);
-      for (int64_t c = 0; c < channels; ++c) write(out, c, sum[c]);
-    }
-  }
-}
-
 template <typename T>
 void pool_channels_last(const RoiPooling& job, const std::vector<View>& views, const Tables<T>& tables) {
   const int64_t side = job.rois.options.output_size, per_box = side * side * views[0].inner;
@@ -52,20 +37,6 @@ void pool_channels_last(const RoiPooling& job, const std::vector<View>& views, c
       vectorized([&] { pool_box(box, image, level, side, sum.data(), to); });
     }
   });
-}
-
-// Box of one plane: (side, side) from (H, W). rows: (side, cells of x).
-template <typename T>
-void pool_plane(const BoxTable<accumulate_t<T>>& box, const T* plane, int64_t width, int64_t side,
-                accumulate_t<T>* rows, T* out) {
-  const int64_t cells = box.x.cells;
-  const T* from = plane + box.y.begin * width + box.x.begin;
-  for (int64_t by = 0; by < side; ++by) {
-    accumulate_t<T>* row = rows + by * cells;
-    for (int64_t x = 0; x < cells; ++x) row[x] = 0;
-    add_row(row, from, width, cells, box.y.of_bin, by);
-  }
-  for (int64_t bx = 0; bx < side; ++bx) sum_along(out + bx, side, rows, cells, side, box.x.of_bin, bx);
 }
 
 template <typename T>
@@ -91,31 +62,6 @@ void pool_planar(const RoiPooling& job, const std::vector<View>& views, const Ta
       }
     }
   });
-}
-
-// Adds the boxes that reach row y of a level to it: (W, C) from (bins, C) of each box.
-template <typename T>
-void add_boxes_to_row(const Tables<T>& tables, const std::vector<int64_t>& boxes, const T* grad, int64_t y,
-                      int64_t side, int64_t channels, accumulate_t<T>* row) {
-  for (const int64_t r : boxes) {
-    const auto& box = tables[r];
-    const int64_t inside = y - box.y.begin;
-    if (inside < 0 || inside >= box.y.cells) continue;
-    const T* from = grad + r * side * side * channels;
-    for (int64_t x = 0; x < box.x.cells; ++x)
-      add_cells(row + (box.x.begin + x) * channels, from, side, channels, box.y.of_cell, inside,
-                box.x.of_cell, x);
-  }
-}
-
-// Adds a box to a plane: (H, W) from (side, side). rows: (side, cells of x).
-template <typename T>
-void add_box_to_plane(const BoxTable<accumulate_t<T>>& box, const T* grad, int64_t width, int64_t side,
-                      accumulate_t<T>* rows, accumulate_t<T>* plane) {
-  const int64_t cells = box.x.cells;
-  for (int64_t x = 0; x < cells; ++x) sum_along(rows + x, cells, grad, side, side, box.x.of_cell, x);
-  for (int64_t y = 0; y < box.y.cells; ++y)
-    add_row(plane + (box.y.begin + y) * width + box.x.begin, rows, cells, cells, box.y.of_cell, y);
 }
 
 // sums(target): adds everything to n zeros, in place where the target can hold sums.
