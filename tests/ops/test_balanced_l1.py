@@ -286,19 +286,3 @@ def test_second_derivative_is_refused(reduction):
     )
     with pytest.raises(NotImplementedError, match="second derivative"):
         grad.sum().backward()
-
-
-@needs_kernels
-def test_the_operator_itself_refuses_what_the_function_would():
-    a, op = torch.zeros(2, 4), torch.ops.detectron_libra.balanced_l1.default
-    for target, weight, message in (
-        (torch.zeros(4, 2), None, "pred and target must have the same shape"),
-        (a.double(), None, "pred and target must have the same dtype"),
-        (a, torch.zeros(2), "pred and weight must have the same shape"),
-    ):
-        with pytest.raises(RuntimeError, match=message):
-            op(a, target, weight, 0, 0.5, 1.5, 1.0)
-    with pytest.raises(RuntimeError, match="form must be"):
-        op(a, a, None, 7, 0.5, 1.5, 1.0)
-    with pytest.raises(RuntimeError, match="pred must be float32"):
-        op(a.long(), a.long(), None, 0, 0.5, 1.5, 1.0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Balanced L1: what reaches the gradient, and for which arguments."""
+"""Balanced L1: what reaches the gradient, for which arguments, and what the operator refuses."""
 
 import math
 
@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from detectron_libra.ops.balanced_l1 import balanced_l1
+from tests.ops.harness import needs_kernels
 from tests.ops.test_balanced_l1 import residuals
 
 
@@ -52,3 +53,19 @@ def test_every_argument_can_learn(each_backend, learner):
         )
 
     assert torch.autograd.gradcheck(loss, (pred, inputs[learner]))
+
+
+@needs_kernels
+def test_the_operator_itself_refuses_what_the_function_would():
+    a, op = torch.zeros(2, 4), torch.ops.detectron_libra.balanced_l1.default
+    for target, weight, message in (
+        (torch.zeros(4, 2), None, "pred and target must have the same shape"),
+        (a.double(), None, "pred and target must have the same dtype"),
+        (a, torch.zeros(2), "pred and weight must have the same shape"),
+    ):
+        with pytest.raises(RuntimeError, match=message):
+            op(a, target, weight, 0, 0.5, 1.5, 1.0)
+    with pytest.raises(RuntimeError, match="form must be"):
+        op(a, a, None, 7, 0.5, 1.5, 1.0)
+    with pytest.raises(RuntimeError, match="pred must be float32"):
+        op(a.long(), a.long(), None, 0, 0.5, 1.5, 1.0)
