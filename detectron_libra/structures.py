@@ -51,46 +51,6 @@ class ImageMeta:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Images of one step.
-
-    Attributes:
-        images: (N, 3, H, W) uint8 or float32 in 0..255, RGB, padded with 0 at the right and the bottom.
-        sizes: (N, 2) int64, height and width of each resized image before padding, in pixels.
-        targets: ground truth, or None at test time.
-        metas: one per image; ``scale`` is resized / original, ``height`` and ``width`` the original's.
-        scales: (N,) float32, those of ``metas``, on the device; made from them where it is not given.
-    """
-
-    images: Tensor
-    sizes: Tensor
-    targets: Targets | None
-    metas: tuple[ImageMeta, ...]
-    scales: Tensor = None  # type: ignore[assignment]
-
-    def __post_init__(self) -> None:
-        if self.scales is None:
-            scales = torch.tensor([meta.scale for meta in self.metas], dtype=torch.float32)
-            object.__setattr__(self, "scales", scales.to(self.images.device))
-
-    def to(self, device: torch.device | str) -> Batch:
-        """The same batch on ``device``; from page-locked memory the host does not wait."""
-        targets = None if self.targets is None else self.targets.to(device)
-        images, sizes, scales = (
-            t.to(device, non_blocking=True) for t in (self.images, self.sizes, self.scales)
-        )
-        return replace(self, images=images, sizes=sizes, targets=targets, scales=scales)
-
-    def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory (called by the loader)."""
-        targets = self.targets
-        if targets is not None:
-            targets = Targets(*(t.pin_memory() for t in (targets.boxes, targets.classes, targets.crowd)))
-        images, sizes, scales = (t.pin_memory() for t in (self.images, self.sizes, self.scales))
-        return replace(self, images=images, sizes=sizes, targets=targets, scales=scales)
-
-
-@dataclass(frozen=True)
 class Proposals:
     """Candidate boxes of a batch, padded to a fixed number.
 
@@ -103,6 +63,58 @@ class Proposals:
     boxes: Tensor
     scores: Tensor
     valid: Tensor
+
+    def to(self, device: torch.device | str) -> Proposals:
+        """The same proposals on ``device``; the copy does not wait when the memory is pinned."""
+        return Proposals(*(t.to(device, non_blocking=True) for t in (self.boxes, self.scores, self.valid)))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of one step.
+
+    Attributes:
+        images: (N, 3, H, W) uint8 or float32 in 0..255, RGB, padded with 0 at the right and the bottom.
+        sizes: (N, 2) int64, height and width of each resized image before padding, in pixels.
+        targets: ground truth, or None at test time.
+        metas: one per image; ``scale`` is resized / original, ``height`` and ``width`` the original's.
+        scales: (N,) float32, those of ``metas``, on the device; made from them where it is not given.
+        proposals: stored candidate boxes of a detector that makes none of its own (Fast R-CNN), or None.
+    """
+
+    images: Tensor
+    sizes: Tensor
+    targets: Targets | None
+    metas: tuple[ImageMeta, ...]
+    scales: Tensor = None  # type: ignore[assignment]
+    proposals: Proposals | None = None
+
+    def __post_init__(self) -> None:
+        if self.scales is None:
+            scales = torch.tensor([meta.scale for meta in self.metas], dtype=torch.float32)
+            object.__setattr__(self, "scales", scales.to(self.images.device))
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on ``device``; from page-locked memory the host does not wait."""
+        targets = None if self.targets is None else self.targets.to(device)
+        proposals = None if self.proposals is None else self.proposals.to(device)
+        images, sizes, scales = (
+            t.to(device, non_blocking=True) for t in (self.images, self.sizes, self.scales)
+        )
+        return replace(self, images=images, sizes=sizes, targets=targets, scales=scales, proposals=proposals)
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory (called by the loader)."""
+        targets = self.targets
+        if targets is not None:
+            targets = Targets(*(t.pin_memory() for t in (targets.boxes, targets.classes, targets.crowd)))
+        proposals = self.proposals
+        if proposals is not None:
+            proposals = Proposals(
+                *(t.pin_memory() for t in (proposals.boxes, proposals.scores, proposals.valid))
+            )
+        images, sizes, scales = (t.pin_memory() for t in (self.images, self.sizes, self.scales))
+        return replace(self, images=images, sizes=sizes, targets=targets, scales=scales, proposals=proposals)
 
 
 @dataclass(frozen=True)
