@@ -132,7 +132,7 @@ def test_gradcheck(each_backend, refine):
 @pytest.mark.parametrize("memory_format", FORMATS)
 def test_opcheck(memory_format):
     levels = make_levels([(5, 4), (3, 3), (2, 1)], memory_format=memory_format)
-    opcheck(torch.ops.detectron_libra.pyramid_integrate.default, (levels, 1))
+    opcheck(torch.ops.detectron_libra.pyramid_integrate.default, (levels, 1, True))
     refined = torch.randn_like(levels[1]).requires_grad_()
     opcheck(torch.ops.detectron_libra.pyramid_strengthen.default, (levels, refined, 1))
 

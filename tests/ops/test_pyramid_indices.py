@@ -62,7 +62,7 @@ def test_places_of_maxima_are_torchs(size, target):
     values = torch.randint(-2, 3, (1, 1, n, m), generator=torch.Generator().manual_seed(n)).float()
     _, flat = F.adaptive_max_pool2d(values, target, return_indices=True)
     levels = [values.contiguous(), torch.zeros(1, 1, h, w)]
-    (places,) = torch.ops.detectron_libra.pyramid_integrate(levels, 1)[1]
+    (places,) = torch.ops.detectron_libra.pyramid_integrate(levels, 1, True)[1]
     assert places.dtype == torch.uint8
     top, left = _math.pyramid_window_begin(*axes(n, h)), _math.pyramid_window_begin(*axes(m, w))
     width = _math.pyramid_window_end(*axes(m, w)) - left

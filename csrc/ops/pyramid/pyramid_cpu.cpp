@@ -18,7 +18,7 @@ void integrate(const Integration& job, int64_t refine) {
   for (int64_t l = 0; l < count; ++l) {
     const View view = view_of(job.levels[l], !kPlanar);
     const T* data = job.levels[l].const_data_ptr<T>();
-    links.push_back(l < refine ? link_of(data, view, pool_table(view, to), {}, &job.argmax[l])
+    links.push_back(l < refine ? link_of(data, view, pool_table(view, to), {}, job.positions(l))
                                : link_of(data, view, nearest_table(view, to)));
   }
   T* out = job.out.mutable_data_ptr<T>();
@@ -27,7 +27,9 @@ void integrate(const Integration& job, int64_t refine) {
         const int64_t n = (x1 - x0) * inner, first = to.at(o, y, x0);
         clear(s, n);
         for (int64_t l = 0; l < count; ++l) {
-          if (l < refine)
+          if (l < refine && links[l].positions.data == nullptr)
+            add_maximum<kPlanar>(s, links[l], o, y, x0, x1, NoPlaces{});
+          else if (l < refine)
             with_positions(links[l].positions,
                            [&](auto* at) { add_maximum<kPlanar>(s, links[l], o, y, x0, x1, at + first); });
           else
@@ -142,8 +144,8 @@ void strengthen_backward(const StrengtheningGrad& job, int64_t refine) {
                            });
 }
 
-std::tuple<Tensor, TensorList> integrate_cpu(TensorList levels, int64_t refine) {
-  const Integration job = prepare_integrate(levels, refine);
+std::tuple<Tensor, TensorList> integrate_cpu(TensorList levels, int64_t refine, bool positions) {
+  const Integration job = prepare_integrate(levels, refine, positions);
   dispatch_layout(job.out.scalar_type(), job.channels_last, "pyramid_integrate",
                   [&]<typename T, bool kPlanar>() { integrate<T, kPlanar>(job, refine); });
   return {job.out, job.argmax};

@@ -69,7 +69,7 @@ __device__ __forceinline__ accumulate_t<T> maximum_at(const Level<T>& from, cons
       }
     }
   }
-  from.positions.set(i, at);
+  if (from.positions.data != nullptr) from.positions.set(i, at);
   return best;
 }
 
@@ -176,9 +176,9 @@ void check_count(size_t levels) {
   STD_TORCH_CHECK(int64_t(levels) <= kMaxLevels, "at most ", kMaxLevels, " levels on CUDA, got ", levels);
 }
 
-std::tuple<Tensor, TensorList> integrate_cuda(TensorList levels, int64_t refine) {
+std::tuple<Tensor, TensorList> integrate_cuda(TensorList levels, int64_t refine, bool positions) {
   check_count(levels.size());
-  const Integration job = prepare_integrate(levels, refine);
+  const Integration job = prepare_integrate(levels, refine, positions);
   dispatch_layout(
       job.out.scalar_type(), job.channels_last, "pyramid_integrate", [&]<typename T, bool kPlanar>() {
         for_each(job.out, job.out.numel(),

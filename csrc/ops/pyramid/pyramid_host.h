@@ -12,7 +12,7 @@
 
 namespace detectron_libra {
 
-// Where in their windows the maxima lie: uint8 or int32.
+// Where in their windows the maxima lie: uint8 or int32; no data where nobody asks.
 struct Positions {
   void* data;
   bool wide;
@@ -49,16 +49,19 @@ struct Integration {
   bool channels_last;
   TensorList levels;
   torch::stable::Tensor out;
-  TensorList argmax;  // of levels before `refine`
+  TensorList argmax;  // of levels before `refine`, or none
+
+  const torch::stable::Tensor* positions(int64_t l) const { return argmax.empty() ? nullptr : &argmax[l]; }
 };
 
-inline Integration prepare_integrate(const TensorList& levels, int64_t refine) {
+inline Integration prepare_integrate(const TensorList& levels, int64_t refine, bool positions) {
   check_pyramid(levels, "levels");
   check_refine(refine, int64_t(levels.size()));
   const bool last = any_channels_last(levels);
   Integration job{last, in_format(levels, last), {}, {}};
   job.out = empty_in_format(levels[refine], sizes_of(levels[refine]), levels[refine].scalar_type(), last);
-  for (int64_t i = 0; i < refine; ++i) job.argmax.push_back(empty_positions(levels[i], job.out, last));
+  for (int64_t i = 0; positions && i < refine; ++i)
+    job.argmax.push_back(empty_positions(levels[i], job.out, last));
   return job;
 }
 

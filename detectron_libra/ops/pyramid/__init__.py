@@ -36,8 +36,12 @@ def integrate(levels: Sequence[Tensor], refine: int) -> Tensor:
     """
     levels = list(levels)
     if levels and use_compiled(levels[0]):
-        return kernels.integrate(levels, refine)[0]
+        return kernels.integrate(levels, refine, _learns(levels))[0]
     return integrate_reference(levels, refine)
+
+
+def _learns(levels: list[Tensor]) -> bool:
+    return torch.is_grad_enabled() and any(level.requires_grad for level in levels)
 
 
 def strengthen(levels: Sequence[Tensor], refined: Tensor, refine: int) -> tuple[Tensor, ...]:
@@ -81,8 +85,7 @@ def balance(
         RuntimeError: as `integrate`, or ``refinement`` changes the shape.
     """
     levels = list(levels)
-    learns = torch.is_grad_enabled() and any(level.requires_grad for level in levels)
-    if learns and use_compiled(levels[0]):
+    if _learns(levels) and use_compiled(levels[0]):
         common, *levels = kernels.IntegrateKeeping.apply(refine, *levels)
     else:
         common = integrate(levels, refine)

@@ -20,7 +20,7 @@ class IntegrateKeeping(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, refine, *levels):
-        common, argmax = integrate(list(levels), refine)
+        common, argmax = integrate(list(levels), refine, True)
         ctx.set_materialize_grads(False)
         ctx.refine = refine
         ctx.sizes = [n for level in levels for n in level.shape[2:]]
@@ -51,11 +51,11 @@ def _positions(source: Tensor, target: Tensor, memory_format: torch.memory_forma
     return torch.empty_like(target, dtype=dtype, memory_format=memory_format)
 
 
-def _integrate_fake(levels, refine):
+def _integrate_fake(levels, refine, positions):
     check_levels(levels, refine)
     memory_format = _memory_format(levels)
     out = torch.empty_like(levels[refine], memory_format=memory_format)
-    return out, [_positions(level, out, memory_format) for level in levels[:refine]]
+    return out, [_positions(level, out, memory_format) for level in levels[: refine if positions else 0]]
 
 
 def _integrate_backward_fake(grad, passed, argmax, sizes, refine):
@@ -65,13 +65,16 @@ def _integrate_backward_fake(grad, passed, argmax, sizes, refine):
 
 
 def _integrate_setup(ctx, inputs, output):
-    levels, ctx.refine = inputs
+    levels, ctx.refine, positions = inputs
+    ctx.has_gradient = positions or ctx.refine == 0
     ctx.sizes = [n for level in levels for n in level.shape[2:]]
     ctx.save_for_backward(*output[1])
 
 
 def _integrate_backward(ctx, grad, _):
-    return _integrate_gradients(grad, [], list(ctx.saved_tensors), ctx.sizes, ctx.refine), None
+    if not ctx.has_gradient:
+        raise RuntimeError("pyramid_integrate was called without positions, which its gradient needs")
+    return _integrate_gradients(grad, [], list(ctx.saved_tensors), ctx.sizes, ctx.refine), None, None
 
 
 def _strengthen_fake(levels, refined, refine):
