@@ -100,7 +100,8 @@ void strengthen(const Strengthening& job, int64_t refine) {
                         : link_of(refined, from, nearest_table(from, to[l])));
   }
   for_each_run<kPlanar, C>(
-      to, links, [&](Scratch<C>& s, size_t l, int64_t o, int64_t y, int64_t x0, int64_t x1) {
+      to, links,
+      [&](Scratch<C>& s, size_t l, int64_t o, int64_t y, int64_t x0, int64_t x1) {
         const int64_t n = (x1 - x0) * (kPlanar ? 1 : from.inner), first = to[l].at(o, y, x0);
         const T* level = levels[l];
         T* out = outs[l];
@@ -114,7 +115,8 @@ void strengthen(const Strengthening& job, int64_t refine) {
         with_positions(links[l].positions,
                        [&](auto* at) { add_maximum<kPlanar>(s, links[l], o, y, x0, x1, at + first); });
         write_with_sum(level, s.sum.data(), first, n, out);
-      });
+      },
+      /*backwards=*/true);
 }
 
 template <typename T, bool kPlanar>

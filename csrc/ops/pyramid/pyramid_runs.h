@@ -25,9 +25,11 @@ Link<T> link_of(const T* data, const View& view, Resize table, Resize windows = 
 }
 
 // Runs body(scratch, l, o, y, x0, x1) for every run of outputs of the levels `to`. A task is a band of rows:
-// the same part of every level, so that what the levels share stays in cache.
+// the same part of every level, so that what the levels share stays in cache. `backwards`: the last band
+// first, for an operator that reads again what the one before it read last.
 template <bool kPlanar, typename C, typename T, typename Body>
-void for_each_run(const std::vector<View>& to, const Links<T>& links, const Body& body) {
+void for_each_run(const std::vector<View>& to, const Links<T>& links, const Body& body,
+                  bool backwards = false) {
   int64_t run = 0, met = 1, most_rows = 1, numel = 0;
   for (const View& v : to) {
     run = std::max(run, kPlanar ? v.width : v.inner);
