@@ -4,8 +4,7 @@
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,20 +12,14 @@ from torch import Tensor, nn
 from detectron_libra.builders import session
 from detectron_libra.builders.data import count_classes, load_test_datasets, test_loader
 from detectron_libra.builders.detector import build_detector
-from detectron_libra.builders.rules import geometry_of
-from detectron_libra.config import Config, dump, infer, with_values
+from detectron_libra.builders.report import check_expectations, hold_against_expectations, report
+from detectron_libra.config import Config, infer, with_values
 from detectron_libra.data.coco import Dataset
-from detectron_libra.data.images import read_image
 from detectron_libra.engine.signals import StopFlag
 from detectron_libra.engine.test import Detected, detect
 from detectron_libra.engine.weights_file import load_weights
 from detectron_libra.errors import UsageError
-from detectron_libra.evaluation.coco import to_coco_results
-from detectron_libra.evaluation.pictures import write_pictures
-from detectron_libra.evaluation.results import log_copypaste, results_dict, write_detections, write_json
-from detectron_libra.evaluation.table import summary_table
 from detectron_libra.files import ensure_writable
-from detectron_libra.structures import Detections
 from detectron_libra.weights.apply import apply_weights
 
 log = logging.getLogger(__name__)
@@ -43,17 +36,6 @@ def detect_on(
     """Detections of every image of a set; ``stop`` ends it with SystemExit."""
     loader = test_loader(cfg, dataset, pin_memory=device.type == "cuda")
     return detect(model, loader, device=device, precision=precision_of(cfg, training=False), stop=stop)
-
-
-def measure(cfg: Config, dataset: Dataset, detections: Mapping[int | str, Detections]) -> dict[str, dict]:
-    """Everything that is measured on one set, under its name."""
-    return results_dict(
-        dataset,
-        detections,
-        extent=geometry_of(cfg).extent,
-        threshold=cfg.TEST.CONCEPT_THRESH,
-        iou=cfg.TEST.BOX_IOU_THRESH,
-    )
 
 
 def test(cfg: Config, weights: str | os.PathLike) -> None:
@@ -128,34 +110,4 @@ def test_datasets(
         log.info("%s: %d images, %.1f images/s", dataset.name, len(dataset.records), found.images_per_s)
         results |= report(cfg, dataset, found.detections, folder)
         log.info("written to %s", folder)
-    return results
-
-
-def report(
-    cfg: Config, dataset: Dataset, detections: Mapping[int | str, Detections], folder: Path
-) -> dict[str, dict]:
-    """Write detections, pictures and, where the set has annotations, results.json; log the table."""
-    extent = geometry_of(cfg).extent
-    write_detections(folder / "detections.pkl", dataset, detections, config_text=dump(cfg))
-    write_json(
-        folder / f"bbox_{dataset.name}_results.json", to_coco_results(dataset, detections, extent=extent)
-    )
-    if cfg.TEST.PICTURES:
-        pictures = write_pictures(
-            dataset,
-            detections,
-            folder / "pictures",
-            count=cfg.TEST.PICTURES,
-            threshold=cfg.TEST.CONCEPT_THRESH,
-            read_image=read_image,
-            extent=extent,
-        )
-        log.info("%d pictures in %s", len(pictures), folder / "pictures")
-    if not dataset.annotated:
-        log.warning("%s has no annotations: detections are written, nothing is measured", dataset.name)
-        return {}
-    results = measure(cfg, dataset, detections)
-    write_json(folder / "results.json", results)
-    log.info("\n%s", summary_table(results))
-    log_copypaste(results)
     return results

@@ -13,10 +13,10 @@ from torch import nn
 from detectron_libra.builders import session
 from detectron_libra.builders.data import count_classes, load_test_datasets, load_train_datasets, train_loader
 from detectron_libra.builders.detector import build_detector, loss_weights
+from detectron_libra.builders.report import check_expectations, measure
 from detectron_libra.builders.solver import build_solver
 from detectron_libra.builders.testing import (
     detect_on,
-    measure,
     precision_of,
     read_weights,
     refuse_foreign,
@@ -124,6 +124,8 @@ def prepare(cfg: Config, folder: Path, skip_test: bool) -> Run:
     train_sets = load_train_datasets(cfg)
     names = train_sets[0].class_names
     test_sets = [] if skip_test else load_test_datasets(cfg, names)
+    if not skip_test:
+        check_expectations(cfg, test_sets)
     cfg = infer(with_values(cfg, {"MODEL.NUM_CLASSES": count_classes(cfg, names)}))
     if cfg.NUM_GPUS > 1:
         log.warning(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -32,6 +32,7 @@ def detect(
     precision: str = "fp32",
     progress: bool = True,
     stop: StopFlag | None = None,
+    told: Callable[[int], None] | None = None,
 ) -> Detected:
     """Detects the objects in every image of a loader.
 
@@ -43,6 +44,7 @@ def detect(
         precision: ``fp32``, or ``bf16`` for autocast around the model.
         progress: show a bar where stderr is a terminal.
         stop: once it is set, SystemExit is raised.
+        told: called after every image with the number of those done, where no bar is shown.
 
     Returns:
         Detected.
@@ -66,6 +68,8 @@ def detect(
                     results = model(batch.to(device))
                 for meta, detections in zip(batch.metas, results, strict=True):
                     found[meta.image_id] = detections.to("cpu")
+                    if told and hidden:
+                        told(len(found))
     finally:
         model.train(was_training)
     return Detected(found, len(found) / max(time.perf_counter() - begun, 1e-9))
