@@ -77,7 +77,12 @@ class Run:
 
 
 def train_and_test(
-    cfg: Config, *, resume: str = "auto", force: bool = False, skip_test: bool = False
+    cfg: Config,
+    *,
+    resume: str = "auto",
+    force: bool = False,
+    skip_test: bool = False,
+    test_tool: Path | None = None,
 ) -> Path:
     """Train as the configuration says, then test the final weights on TEST.DATASETS.
 
@@ -87,6 +92,7 @@ def train_and_test(
             starts anew.
         force: resume although keys have changed that what is trained depends on.
         skip_test: end after the training.
+        test_tool: test with NUM_GPUS processes of this program, see ``testing.test``.
 
     Returns:
         Path of the final weights.
@@ -103,7 +109,7 @@ def train_and_test(
         weights = run_training(run, resume, force)
         log.info("weights: %s", weights)
         if not skip_test:
-            test_datasets(run.cfg, weights, run.test_sets, run.device)
+            test_datasets(run.cfg, weights, run.test_sets, run.device, tool=test_tool)
         return weights
 
 

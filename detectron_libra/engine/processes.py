@@ -6,7 +6,6 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,29 +47,31 @@ def run_all(jobs: Sequence[Job], *, stop: StopFlag, watch: Callable[[], None]) -
         RunError: one cannot be started, or ends with another exit code than 0; quotes its last lines.
         SystemExit: 130 or 143 after ``stop``.
     """
-    with ExitStack() as stack:
-        running: list[subprocess.Popen] = []
-        stack.callback(_end, running)
+    running: list[subprocess.Popen] = []
+    try:
         for job in jobs:
-            running.append(_start(job, stack))
+            running.append(_start(job))
         while any(process.poll() is None for process in running):
             _check(jobs, running, stop)
             watch()
             time.sleep(PERIOD_S)
         _check(jobs, running, stop)
         watch()
+    finally:
+        _end(running)
 
 
-def _start(job: Job, stack: ExitStack) -> subprocess.Popen:
+def _start(job: Job) -> subprocess.Popen:
+    environment = None if job.environment is None else dict(job.environment)
     try:
-        output = stack.enter_context(open(job.output, "wb"))
-        return subprocess.Popen(
-            list(job.command),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=None if job.environment is None else dict(job.environment),
-        )
+        with open(job.output, "wb") as output:
+            return subprocess.Popen(
+                list(job.command),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+            )
     except OSError as e:
         raise RunError(f"{job.output}: its process cannot be started: {e.strerror}") from e
 
