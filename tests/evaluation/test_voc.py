@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from detectron_libra.data.coco import VocSplit
-from detectron_libra.evaluation import evaluate_voc, log_copypaste, results_dict, summary_table, write_voc_files
+from detectron_libra.evaluation import (
+    evaluate_voc,
+    log_copypaste,
+    results_dict,
+    summary_table,
+    write_voc_files,
+)
 
 from .scenes import dataset, found, record
 
@@ -30,9 +36,7 @@ def ten_cats():
     """Ten images with a cat each, and nine detections in the order right, wrong, right, right, wrong, ..."""
     records = [record(k, [BOX], [1]) for k in range(10)]
     pattern = [True, False, True, True, False, False, True, False, True]
-    return records, {
-        k: found((1, 0.95 - 0.1 * k, BOX if right else FAR)) for k, right in enumerate(pattern)
-    }
+    return records, {k: found((1, 0.95 - 0.1 * k, BOX if right else FAR)) for k, right in enumerate(pattern)}
 
 
 def test_area_under_the_curve_since_2010():
