@@ -39,7 +39,8 @@ def test_the_results_are_those_of_the_test(trained, stored):
 def test_a_file_of_detectron_with_float64_and_empty_lists(trained, stored):
     content = pickle.loads((stored / "detections.pkl").read_bytes())
     boxes = [
-        [np.asarray(rows, np.float64) if len(rows) else [] for rows in images] for images in content["all_boxes"]
+        [np.asarray(rows, np.float64) if len(rows) else [] for rows in images]
+        for images in content["all_boxes"]
     ]
     change(stored / "detections.pkl", all_boxes=boxes)
     assert run("reval.py", stored).code == 0
