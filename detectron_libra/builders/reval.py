@@ -15,6 +15,7 @@ from detectron_libra.evaluation.arrays import Id
 from detectron_libra.evaluation.stored import detections_of
 from detectron_libra.files import ensure_writable
 from detectron_libra.structures import Detections
+from detectron_libra.weights.cfg_text import read_cfg, write_yaml
 from detectron_libra.weights.unpickle import load_pickle
 
 log = logging.getLogger(__name__)
@@ -113,11 +114,15 @@ def open_detections(
 
 
 def _inside(content: dict, file: Path) -> Config:
-    """The configuration that is saved with detections."""
+    """The configuration that is saved with detections, of ours or in the form that Detectron gives its own."""
     text = content.get("cfg")
     if not isinstance(text, str):
         raise InputError(f"{file}: no configuration in it; give one with --cfg")
-    return parse_config(text, f"{file}: cfg")
+    tree = read_cfg(text, str(file))
+    model = tree.get("MODEL")
+    if isinstance(model, dict):  # boxes of such a model are boxes like others
+        tree["MODEL"] = {**model, "MASK_ON": False, "KEYPOINTS_ON": False}
+    return parse_config(write_yaml(tree), f"{file}: cfg")
 
 
 def _name_of(file: Path, cfg: Config) -> str:

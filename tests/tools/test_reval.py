@@ -47,6 +47,31 @@ def test_a_file_of_detectron_with_float64_and_empty_lists(trained, stored):
     assert (stored / "results.json").read_bytes() == (trained.tested / "results.json").read_bytes()
 
 
+def test_a_configuration_in_detectrons_form_of_a_model_with_masks(trained, stored, tmp_path):
+    """The tags that PyYAML gives to Detectron's configuration, and the sets of a file of ours on the command line."""
+    attributes = "!!python/object/new:detectron.utils.collections.AttrDict"
+    state = "  state: {__immutable__: false}\n"
+    text = (
+        f"{attributes}\ndictitems:\n  MODEL: {attributes}\n"
+        "    dictitems: {MASK_ON: true, NUM_CLASSES: 4, TYPE: generalized_rcnn}\n"
+        "    state: {__immutable__: false}\n"
+        f"  TEST: {attributes}\n    dictitems:\n      DATASETS: !!python/tuple [tiny_val]\n"
+        "    state: {__immutable__: false}\n"
+        f"{state.lstrip()}"
+    )
+    change(stored / "detections.pkl", cfg=text)
+    annotations = trained.config.parent / "val/instances.json"
+    declared = {"tiny_val": {"IM_DIR": str(trained.images), "ANN_FN": str(annotations)}}
+    opts = ["DATASETS", json.dumps(declared), "MODEL.BOX_GEOMETRY", "continuous"]
+    done = run("reval.py", stored, *opts)
+    assert done.code == 0, done.err
+    assert (stored / "results.json").read_bytes() == (trained.tested / "results.json").read_bytes()
+    change(stored / "detections.pkl", cfg="!!python/object/apply:os.system [true]")
+    refused(run("reval.py", stored, *opts), 3, "detections.pkl", "cfg")
+    change(stored / "detections.pkl", cfg=3)
+    refused(run("reval.py", stored, *opts), 3, "detections.pkl", "--cfg")
+
+
 def test_options_change_the_configuration_inside(trained, stored):
     done = run("reval.py", stored, "--dataset", "tiny_val", "TEST.CONCEPT_THRESH", 0.25)
     assert done.code == 0, done.err
