@@ -61,7 +61,7 @@ def test_a_configuration_in_detectrons_form_of_a_model_with_masks(trained, store
     )
     change(stored / "detections.pkl", cfg=text)
     annotations = trained.config.parent / "val/instances.json"
-    declared = {"tiny_val": {"IM_DIR": str(trained.images), "ANN_FN": str(annotations)}}
+    declared = {"tiny_val": {"IM_DIR": "no images needed", "ANN_FN": str(annotations)}}
     opts = ["DATASETS", json.dumps(declared), "MODEL.BOX_GEOMETRY", "continuous"]
     done = run("reval.py", stored, *opts)
     assert done.code == 0, done.err
