@@ -47,11 +47,7 @@ def refuse_what_is_missing(cfg: Config) -> None:
     """
     values = values_of(cfg)
     asked = {
-        "TEST.SOFT_NMS.ENABLED": cfg.TEST.SOFT_NMS.ENABLED,
-        "TEST.BBOX_VOTE.ENABLED": cfg.TEST.BBOX_VOTE.ENABLED,
-        "TEST.BBOX_AUG.ENABLED": cfg.TEST.BBOX_AUG.ENABLED,
         "MODEL.RPN_ONLY": cfg.MODEL.RPN_ONLY,
-        "TEST.BBOX_REG False": not cfg.TEST.BBOX_REG,
     }
     if cfg.GROUP_NORM.NUM_GROUPS < 1 or cfg.GROUP_NORM.DIM_PER_GP > 0:
         raise UsageError(
