@@ -98,9 +98,11 @@ def _merged(
     """Each image, and what was found in its views together; suppression comes once, at the end."""
     for first in batches:
         found: list[list[Candidates]] = []
+        # only the detector of stored proposals has rows that can be averaged
+        options = {"every": True} if merging.needs_every_candidate else {}
         for batch in chain([first], islice(batches, merging.views - 1)):
             with memory_errors_named(batch):
-                found.append(model.candidates(batch.to(device), every=merging.needs_every_candidate))
+                found.append(model.candidates(batch.to(device), **options))
         rule = model.detection
         for meta, *views in zip(first.metas, *found, strict=True):
             together = merge(views, merging, score_threshold=rule.score_threshold)

@@ -59,7 +59,7 @@ class RetinaNet(Trunk):
             self.anchors([(level.shape[2], level.shape[3]) for level in levels], levels[0].device),
         )
 
-    def candidates(self, batch: Batch, *, every: bool = False) -> list[Candidates]:
+    def candidates(self, batch: Batch) -> list[Candidates]:
         """What may be a detection of each image, before suppression."""
         return retinanet_candidates(
             *self.score_anchors(batch),
