@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,7 +56,7 @@ class Predictor:
         Raises:
             InputError: a file cannot be read. TypeError: something else than these.
         """
-        many = images if isinstance(images, (list, tuple)) else [images]
+        many: list[Any] = [*images] if isinstance(images, (list, tuple)) else [images]
         groups = range(0, len(many), self.cfg.TEST.IMS_PER_BATCH)
         batches = (
             self._batch(many[k : k + self.cfg.TEST.IMS_PER_BATCH], k, view)

@@ -67,7 +67,11 @@ def detect(
     try:
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             batches = _until(stop, bar)
-            pairs = _plain(model, batches, device) if merging is None else _merged(model, batches, device, merging)
+            pairs = (
+                _plain(model, batches, device)
+                if merging is None
+                else _merged(model, batches, device, merging)
+            )
             for meta, detections in pairs:
                 found[meta.image_id] = detections.to("cpu")
     finally:

@@ -48,7 +48,9 @@ def retinanet_level(
     return Candidates(_refined(anchors[anchor], deltas[anchor], rule), best, label)
 
 
-def _refined(boxes: Tensor, deltas: Tensor, rule: DetectionRule, weights: Sequence[float] = (1, 1, 1, 1)) -> Tensor:
+def _refined(
+    boxes: Tensor, deltas: Tensor, rule: DetectionRule, weights: Sequence[float] = (1, 1, 1, 1)
+) -> Tensor:
     """What deltas (K, 4) make of boxes (K, 4), or the boxes themselves where the rule says so."""
     if not rule.regress:
         return boxes

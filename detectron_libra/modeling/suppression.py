@@ -74,9 +74,7 @@ def suppress(found: Candidates, rule: DetectionRule) -> Candidates:
     extent = rule.geometry.extent
     scores = found.scores
     if rule.soft is None:
-        keep = nms(
-            *found, threshold=rule.nms_threshold, extent=extent, inclusive=rule.geometry.nms_inclusive
-        )
+        keep = nms(*found, threshold=rule.nms_threshold, extent=extent, inclusive=rule.geometry.nms_inclusive)
     else:
         scores, keep = soft_nms(
             *found,

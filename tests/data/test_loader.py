@@ -10,6 +10,7 @@ import torch
 
 from detectron_libra.data.coco import load_coco
 from detectron_libra.data.loader import build_test_loader, build_train_loader
+from detectron_libra.data.plan import Sample
 from detectron_libra.errors import InputError, RunError
 from tests.data.coco_files import coco, write
 
@@ -90,7 +91,9 @@ def test_a_resumed_run_gets_the_batches_it_would_have_had(dataset):
 
 
 def test_the_test_loader_shows_every_image_once_in_order(dataset):
-    batches = list(build_test_loader(dataset, scale=48, workers=2, **{**SETTINGS, "images_per_batch": 4}))
+    batches = list(
+        build_test_loader(dataset, views=[Sample(0, 48)], workers=2, **{**SETTINGS, "images_per_batch": 4})
+    )
     assert [m.image_id for b in batches for m in b.metas] == [1, 2, 3, 4, 5, 6]
     assert [len(b.images) for b in batches] == [4, 2] and batches[0].targets is None
 

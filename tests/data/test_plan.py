@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from detectron_libra.data.plan import TrainPlan, test_batches
+from detectron_libra.data.plan import Sample, TrainPlan, test_batches
 from detectron_libra.errors import InputError
 
 test_batches.__test__ = False  # a function of the package, not a test
@@ -73,5 +73,5 @@ def test_nothing_to_train_on_is_an_error():
 
 
 def test_test_batches_keep_the_order_and_the_rest():
-    batches = test_batches(5, 96, 2)
+    batches = test_batches(5, [Sample(0, 96)], 2)
     assert [[s.index for s in b] for b in batches] == [[0, 1], [2, 3], [4]]
