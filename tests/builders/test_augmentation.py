@@ -150,6 +150,7 @@ def test_stored_proposals_are_averaged_over_views():
         TEST__BBOX_AUG__COORD_HEUR="AVG",
         TEST__BBOX_AUG__ENABLED=True,
     )
+    torch.manual_seed(0)
     model = build_detector(cfg, 4)
     image, other = batch([(64, 64), (50, 60)]), batch([(64, 64), (50, 60)], seed=1)
     other = replace(other, proposals=image.proposals)

@@ -22,6 +22,11 @@ def meta(**changes):
     return ImageMeta(1, "1.jpg", 40, 100, 1.0, **changes)
 
 
+def build(kind, **changes):
+    torch.manual_seed(1)
+    return build_detector(config(kind, **changes), 4).eval()
+
+
 def candidates(*rows):
     """Rows of (x1, score, class); boxes are 10 by 10 pixels."""
     x1, scores, classes = (torch.tensor(column) for column in zip(*rows, strict=True))
@@ -76,27 +81,26 @@ def test_a_union_has_the_candidates_of_all_views_in_their_order():
 @pytest.mark.parametrize(
     ("scores", "boxes", "wanted"),
     [
-        ("AVG", "AVG", [(2.0, 0.5), (9.0, 0.06)]),
-        ("AVG", "ID", [(4.0, 0.5), (10.0, 0.06)]),
-        ("ID", "AVG", [(2.0, 0.2), (9.0, 0.1)]),
-        ("ID", "ID", [(4.0, 0.2), (10.0, 0.1)]),
+        ("AVG", "AVG", [(2.0, 0.5, 1), (1.0, 0.07, 3)]),
+        ("AVG", "ID", [(4.0, 0.5, 1), (2.0, 0.07, 3)]),
+        ("ID", "AVG", [(2.0, 0.2, 1), (9.0, 0.06, 2)]),
+        ("ID", "ID", [(4.0, 0.2, 1), (10.0, 0.06, 2)]),
     ],
 )
 def test_means_are_over_views_and_identity_is_the_last(scores, boxes, wanted):
     """SCORE_HEUR and COORD_HEUR of the same proposals; the score threshold is for the merged score."""
     views = [
-        candidates((0.0, 0.8, 1), (8.0, 0.02, 2), (0.0, 0.02, 3)),
-        candidates((4.0, 0.2, 1), (10.0, 0.1, 2), (0.0, 0.01, 3)),
+        candidates((0.0, 0.8, 1), (8.0, 0.02, 2), (0.0, 0.12, 3)),
+        candidates((4.0, 0.2, 1), (10.0, 0.06, 2), (2.0, 0.02, 3)),
     ]
     found = merge(views, Merging(2, scores, boxes), score_threshold=0.05)
-    assert found.classes.tolist() == [1, 2]
-    rows = zip(found.boxes[:, 0].tolist(), found.scores.tolist(), strict=True)
-    assert [pytest.approx(row) for row in wanted] == list(rows)
+    rows = torch.stack([found.boxes[:, 0], found.scores, found.classes.float()], 1)
+    torch.testing.assert_close(rows, torch.tensor(wanted))
 
 
 def test_every_candidate_is_in_the_same_row_whatever_the_image_looks_like():
     """Means need the same rows: all classes of all proposals that are no padding."""
-    model = build_detector(config("fast_rcnn", TEST__SCORE_THRESH=0.3), 4).eval()
+    model = build("fast_rcnn", TEST__SCORE_THRESH=0.3)
     bright, dark = batch([(96, 128), (64, 64)], seed=0), batch([(96, 128), (64, 64)], seed=1)
     dark = replace(dark, proposals=bright.proposals)
     first, second = model.candidates(bright, every=True), model.candidates(dark, every=True)
@@ -109,7 +113,7 @@ def test_every_candidate_is_in_the_same_row_whatever_the_image_looks_like():
 @pytest.mark.parametrize("kind", ["retinanet", "faster_rcnn", "c4", "fast_rcnn"])
 def test_detections_are_what_is_chosen_of_the_candidates_of_one_view(kind):
     """Plain testing and augmentation go the same way: a union of one view is the plain test."""
-    model = build_detector(config(kind, TEST__SCORE_THRESH=0.01), 4).eval()
+    model = build(kind, TEST__SCORE_THRESH=0.01)
     images = batch([(96, 128), (64, 64)])
     for found, plain in zip(model.candidates(images), model(images), strict=True):
         assert len(plain) > 0
@@ -121,7 +125,7 @@ def test_detections_are_what_is_chosen_of_the_candidates_of_one_view(kind):
 @pytest.mark.parametrize("kind", ["retinanet", "faster_rcnn", "c4", "fast_rcnn"])
 def test_without_regression_boxes_are_proposals_or_anchors(kind):
     """TEST.BBOX_REG False, from the key to the box in pixels of the original."""
-    model = build_detector(config(kind, TEST__BBOX_REG=False, TEST__SCORE_THRESH=0.01), 4).eval()
+    model = build(kind, TEST__BBOX_REG=False, TEST__SCORE_THRESH=0.01)
     images = batch([(96, 128)], scales=[2.0])
     levels = model.features(images)
     if kind == "retinanet":
