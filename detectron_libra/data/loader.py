@@ -144,6 +144,7 @@ def build_test_loader(
     resize_in_float: bool,
     workers: int,
     draft: bool = True,
+    dedup: float = 0.0,
     pin_memory: bool = False,
     timeout_s: float = 0,
 ) -> Loader:
@@ -151,9 +152,10 @@ def build_test_loader(
 
     Args:
         views: how each image is shown; with several, the batches of the same images follow one another.
+        dedup: see Preparation.
     """
     batches = test_batches(len(dataset.records), views, images_per_batch)
-    preparation = Preparation(max_size, stride, extent, resize_in_float, draft, False)
+    preparation = Preparation(max_size, stride, extent, resize_in_float, draft, False, dedup)
     source = Batches(batches.__getitem__, range(len(batches)))
     return _loader(JoinedRecords([dataset]), source, preparation, workers, pin_memory, timeout_s)
 

@@ -95,20 +95,6 @@ def with_proposals(
     return replace(dataset, records=RecordsWithProposals(dataset.records, torch.from_numpy(joined), starts))
 
 
-def without_duplicates(boxes: Tensor, factor: float) -> Tensor:
-    """Which boxes, (P,) bool, are the first of those that are equal once multiplied by ``factor`` and rounded.
-
-    Args:
-        boxes: (P, 4) pixels of the resized image.
-        factor: DEDUP_BOXES; 0 keeps all.
-
-    Source: Detectron's core/test.py.
-    """
-    if factor <= 0 or not len(boxes):
-        return torch.ones(len(boxes), dtype=torch.bool)
-    return torch.from_numpy(_first_of_equal((boxes * factor).round().numpy()))
-
-
 def _first_of_equal(table: np.ndarray) -> np.ndarray:
     first = np.zeros(len(table), dtype=bool)
     first[np.unique(table, axis=0, return_index=True)[1]] = True
