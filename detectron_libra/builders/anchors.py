@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configuration to anchors."""
 
+from detectron_libra.builders.backbone import Features
 from detectron_libra.builders.rules import geometry_of
 from detectron_libra.config.checks import pyramid_levels
 from detectron_libra.config.schema import Config
@@ -42,12 +43,26 @@ def retinanet_anchors(cfg: Config, levels: tuple[int, int]) -> AnchorGrid:
     return AnchorGrid(bases, strides)
 
 
-def rpn_anchors(cfg: Config, levels: tuple[int, int]) -> AnchorGrid:
-    """The region proposal network's anchors: one size per level, doubled from level to level."""
+def rpn_anchors(cfg: Config, features: Features) -> AnchorGrid:
+    """The region proposal network's anchors.
+
+    On a pyramid one size per level, doubled from level to level; on a single level all of RPN.SIZES.
+
+    Raises:
+        UsageError: keys that do not fit the features.
+    """
     geometry = geometry_of(cfg)
-    bases, strides = [], []
-    for level in range(levels[0], levels[1] + 1):
-        size = cfg.FPN.RPN_ANCHOR_START_SIZE * 2 ** (level - cfg.FPN.RPN_MIN_LEVEL)
-        bases.append(base_anchors(2**level, [size], cfg.FPN.RPN_ASPECT_RATIOS, geometry=geometry))
-        strides.append(2**level)
-    return AnchorGrid(bases, strides)
+    if cfg.FPN.FPN_ON:
+        anchor_levels(cfg)
+        start, ratios = cfg.FPN.RPN_ANCHOR_START_SIZE, cfg.FPN.RPN_ASPECT_RATIOS
+        sizes = [[start * 2 ** (level - cfg.FPN.RPN_MIN_LEVEL)] for level in features.levels]
+    else:
+        if features.strides[0] != cfg.RPN.STRIDE:
+            raise UsageError(
+                f"RPN.STRIDE: {cfg.RPN.STRIDE} is not the stride of MODEL.CONV_BODY {cfg.MODEL.CONV_BODY}; "
+                f"set it to {features.strides[0]}"
+            )
+        ratios, sizes = cfg.RPN.ASPECT_RATIOS, [list(cfg.RPN.SIZES)]
+    pairs = zip(features.strides, sizes, strict=True)
+    bases = [base_anchors(stride, level_sizes, ratios, geometry=geometry) for stride, level_sizes in pairs]
+    return AnchorGrid(bases, features.strides)

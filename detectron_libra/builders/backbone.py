@@ -2,20 +2,70 @@
 """Configuration to backbone and pyramid: Detectron's function names, and what the other keys change."""
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from detectron_libra.config.checks import pyramid_levels
 from detectron_libra.config.schema import Config
 from detectron_libra.errors import UsageError
-from detectron_libra.modeling.backbones.resnet import ARCHITECTURES, ResNet
+from detectron_libra.modeling.backbones.blocks import BlockStyle
+from detectron_libra.modeling.backbones.resnet import (
+    ARCHITECTURES,
+    BLOCKS,
+    ResNet,
+    resnet_stage,
+    stage_channels,
+)
+from detectron_libra.modeling.heads.res5 import Res5Head
 from detectron_libra.modeling.necks.balanced_pyramid import BalancedFeaturePyramid
 from detectron_libra.modeling.necks.fpn import FPN
 from detectron_libra.modeling.preprocess import Preprocess
 
-#: FPN.add_fpn_ResNet50_conv5_body and its variants with P2only, or a name of ARCHITECTURES in ResNet50's place.
-BODY = re.compile(r"^FPN\.add_fpn_(?P<name>\w+?)_conv5(?P<single>_P2only)?_body$")
+#: Cells per axis that stage 5 leaves of a region; Detectron pools over as many.
+HEAD_CELLS = 7
+#: FPN.add_fpn_ResNet50_conv5_body, ResNet.add_ResNet50_conv4_body and _conv5_body, or a name of ARCHITECTURES in
+#: ResNet50's place. Detectron's variants with P2only, a pyramid of one level, are not there.
+BODY = re.compile(r"^(FPN\.add_(?P<pyramid>fpn)|ResNet\.add)_(?P<name>\w+?)_conv(?P<stage>[45])_body$")
+
+
+class Body(NamedTuple):
+    """What MODEL.CONV_BODY names: an architecture, its last stage, and whether a pyramid stands on it."""
+
+    name: str
+    stage: int
+    pyramid: bool
+
+
+class Features(NamedTuple):
+    """What heads are built on: channels, and the level and stride in pixels of every map, finest first."""
+
+    channels: int
+    levels: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def body(cfg: Config) -> Body:
+    """What MODEL.CONV_BODY names.
+
+    Raises:
+        UsageError: a name that is not known, or one that does not go with FPN.FPN_ON.
+    """
+    match = BODY.match(cfg.MODEL.CONV_BODY)
+    name = match["name"].lower() if match else ""
+    if not match or name not in ARCHITECTURES or (match["pyramid"] and match["stage"] != "5"):
+        names = ", ".join(n.replace("resnet", "ResNet") for n in ARCHITECTURES)
+        raise UsageError(
+            f"MODEL.CONV_BODY: {cfg.MODEL.CONV_BODY!r} is not available; known: FPN.add_fpn_<name>_conv5_body, "
+            f"ResNet.add_<name>_conv4_body and ResNet.add_<name>_conv5_body, where <name> is one of {names}"
+        )
+    pyramid = bool(match["pyramid"])
+    if pyramid != cfg.FPN.FPN_ON:
+        raise UsageError(
+            f"FPN.FPN_ON: {cfg.FPN.FPN_ON} does not go with MODEL.CONV_BODY {cfg.MODEL.CONV_BODY}; "
+            f"set it to {pyramid}"
+        )
+    return Body(name, int(match["stage"]), pyramid)
 
 
 def architecture(cfg: Config) -> dict[str, Any]:
@@ -24,11 +74,7 @@ def architecture(cfg: Config) -> dict[str, Any]:
     Raises:
         UsageError: a name that is not known.
     """
-    match = BODY.match(cfg.MODEL.CONV_BODY)
-    name = match["name"].lower() if match else ""
-    if name not in ARCHITECTURES or (match and match["single"]):
-        known = ", ".join(f"FPN.add_fpn_{n.replace('resnet', 'ResNet')}_conv5_body" for n in ARCHITECTURES)
-        raise UsageError(f"MODEL.CONV_BODY: {cfg.MODEL.CONV_BODY!r} is not available; known: {known}")
+    name = body(cfg).name
     r = cfg.RESNETS
     arguments: dict[str, Any] = {}
     if "groups" not in ARCHITECTURES[name]:
@@ -67,15 +113,55 @@ def pyramid_norm(cfg: Config) -> str:
     return cfg.FPN.NORM or ("group" if cfg.FPN.USE_GN else "none")
 
 
+def norm_arguments(cfg: Config) -> dict[str, Any]:
+    """Arguments of ``ResNet`` about its normalisation."""
+    norm = backbone_norm(cfg)
+    return {
+        "norm": norm,
+        "norm_groups": cfg.GROUP_NORM.NUM_GROUPS,
+        "norm_eps": cfg.GROUP_NORM.EPSILON if norm == "group" else 1e-5,
+    }
+
+
 def build_backbone(cfg: Config) -> ResNet:
-    """The network up to C5."""
+    """The network up to C5, or to C4 where stage 5 is the head."""
+    kind = body(cfg)
     return ResNet(
         **architecture(cfg),
-        norm=backbone_norm(cfg),
-        norm_groups=cfg.GROUP_NORM.NUM_GROUPS,
-        norm_eps=cfg.GROUP_NORM.EPSILON if backbone_norm(cfg) == "group" else 1e-5,
+        **norm_arguments(cfg),
         freeze_at=5 if cfg.TRAIN.FREEZE_CONV_BODY else cfg.TRAIN.FREEZE_AT,
         res5_dilation=cfg.RESNETS.RES5_DILATION,
+        out_stages=(2, 3, 4, 5) if kind.pyramid else (kind.stage,),
+    )
+
+
+def build_res5_head(cfg: Config, resolution: int) -> Res5Head:
+    """Stage 5 as the head on regions of ``resolution`` cells, which it brings down to 7 as the backbone would be."""
+    if body(cfg).stage != 4:
+        raise UsageError(
+            f"FAST_RCNN.ROI_BOX_HEAD: {cfg.FAST_RCNN.ROI_BOX_HEAD} needs a backbone that ends with stage 4; set "
+            f"MODEL.CONV_BODY {cfg.MODEL.CONV_BODY.replace('FPN.add_fpn_', 'ResNet.add_').replace('conv5', 'conv4')}"
+        )
+    if resolution < HEAD_CELLS:
+        raise UsageError(
+            f"FAST_RCNN.ROI_XFORM_RESOLUTION: {resolution} is too small for "
+            f"{cfg.FAST_RCNN.ROI_BOX_HEAD}; set it to {HEAD_CELLS} or {2 * HEAD_CELLS}"
+        )
+    a = {"width": 64, "groups": 1, "width_per_group": 64, "stride_in_1x1": True} | architecture(cfg)
+    n = norm_arguments(cfg)
+    block = BLOCKS[a["block"]]
+    style = BlockStyle(n["norm"], n["norm_groups"], n["norm_eps"], a["groups"], a["stride_in_1x1"])
+    res5 = resnet_stage(
+        5,
+        a["stage_blocks"][-1],
+        block,
+        style,
+        width=a["width"],
+        width_per_group=a["width_per_group"],
+        stride=resolution // HEAD_CELLS,
+    )
+    return Res5Head(
+        res5=res5, out_dim=stage_channels(5, a["width"], block), from_scratch=n["norm"] != "affine"
     )
 
 
@@ -114,14 +200,24 @@ def build_balance(cfg: Config, fpn: FPN) -> BalancedFeaturePyramid | None:
     )
 
 
-def build_trunk(cfg: Config) -> dict[str, nn.Module | None]:
-    """What both detectors share: keyword arguments ``preprocess``, ``backbone``, ``neck`` and ``balance``."""
+def build_trunk(cfg: Config) -> tuple[dict[str, nn.Module | None], Features]:
+    """What all detectors share.
+
+    Returns:
+        Keyword arguments ``preprocess``, ``backbone``, ``neck`` and ``balance``, and what heads find there.
+    """
     backbone = build_backbone(cfg)
-    fpn = build_pyramid(cfg, backbone.out_channels)
+    fpn = build_pyramid(cfg, backbone.out_channels) if cfg.FPN.FPN_ON else None
+    if fpn is None:
+        ((stage, channels),) = backbone.out_channels.items()
+        features = Features(channels, (stage,), (backbone.strides[stage],))
+    else:
+        features = Features(fpn.out_channels, tuple(fpn.levels), tuple(2**level for level in fpn.levels))
     preprocess = Preprocess(
         cfg.PIXEL_MEANS.ravel().tolist(),
         cfg.PIXEL_STDS.ravel().tolist(),
         order=cfg.PIXEL_ORDER,
         channels_last=cfg.CHANNELS_LAST,
     )
-    return {"preprocess": preprocess, "backbone": backbone, "neck": fpn, "balance": build_balance(cfg, fpn)}
+    balance = None if fpn is None else build_balance(cfg, fpn)
+    return {"preprocess": preprocess, "backbone": backbone, "neck": fpn, "balance": balance}, features

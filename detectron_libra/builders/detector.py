@@ -6,7 +6,7 @@ import math
 
 from torch import nn
 
-from detectron_libra.builders.faster_rcnn import build_faster_rcnn
+from detectron_libra.builders.rcnn import build_fast_rcnn, build_faster_rcnn, build_rpn_only
 from detectron_libra.builders.retinanet import build_retinanet
 from detectron_libra.config.fields import values_of
 from detectron_libra.config.schema import KEYS, Config
@@ -36,7 +36,9 @@ def loss_weights(cfg: Config) -> dict[str, float]:
     w = cfg.LOSS.WEIGHTS
     if cfg.RETINANET.RETINANET_ON:
         return {"cls": w.CLS, "bbox": w.BBOX * cfg.RETINANET.BBOX_REG_WEIGHT}
-    return {"cls": w.CLS, "bbox": w.BBOX, "rpn_cls": w.RPN_CLS, "rpn_bbox": w.RPN_BBOX}
+    second = {} if cfg.MODEL.RPN_ONLY else {"cls": w.CLS, "bbox": w.BBOX}
+    first = {"rpn_cls": w.RPN_CLS, "rpn_bbox": w.RPN_BBOX} if cfg.RPN.RPN_ON else {}
+    return second | first
 
 
 def refuse_what_is_missing(cfg: Config) -> None:
@@ -50,7 +52,6 @@ def refuse_what_is_missing(cfg: Config) -> None:
         "TEST.SOFT_NMS.ENABLED": cfg.TEST.SOFT_NMS.ENABLED,
         "TEST.BBOX_VOTE.ENABLED": cfg.TEST.BBOX_VOTE.ENABLED,
         "TEST.BBOX_AUG.ENABLED": cfg.TEST.BBOX_AUG.ENABLED,
-        "MODEL.RPN_ONLY": cfg.MODEL.RPN_ONLY,
         "TEST.BBOX_REG False": not cfg.TEST.BBOX_REG,
     }
     if cfg.GROUP_NORM.NUM_GROUPS < 1 or cfg.GROUP_NORM.DIM_PER_GP > 0:
@@ -63,8 +64,6 @@ def refuse_what_is_missing(cfg: Config) -> None:
     missing = [name for name, on in asked.items() if on]
     if missing:
         raise UsageError(f"{', '.join(missing)}: not available yet; remove it")
-    if not cfg.FPN.FPN_ON:
-        raise UsageError("FPN.FPN_ON: models without a feature pyramid are not available yet; set it to True")
     if not math.isfinite(cfg.SOLVER.BASE_LR):
         raise UsageError(f"SOLVER.BASE_LR: {cfg.SOLVER.BASE_LR} is not a finite number")
 
@@ -81,8 +80,13 @@ def build_detector(cfg: Config, num_classes: int) -> nn.Module:
     refuse_what_is_missing(cfg)
     if cfg.RETINANET.RETINANET_ON:
         return build_retinanet(cfg, num_classes)
+    if cfg.MODEL.RPN_ONLY:  # as in Detectron it wins over FASTER_RCNN, whose second stage then is left out
+        return build_rpn_only(cfg)
     if cfg.MODEL.FASTER_RCNN:
         return build_faster_rcnn(cfg, num_classes)
+    if cfg.FAST_RCNN.ROI_BOX_HEAD:
+        return build_fast_rcnn(cfg, num_classes)
     raise UsageError(
-        "MODEL: no detector is switched on; set RETINANET.RETINANET_ON or MODEL.FASTER_RCNN to True"
+        "MODEL: no detector is switched on; set RETINANET.RETINANET_ON, MODEL.FASTER_RCNN or MODEL.RPN_ONLY to True, "
+        "or FAST_RCNN.ROI_BOX_HEAD for a Fast R-CNN on stored proposals"
     )

@@ -24,7 +24,7 @@ def build_retinanet(cfg: Config, num_classes: int) -> RetinaNet:
         raise UsageError(
             "RETINANET.CLASS_SPECIFIC_BBOX: Detectron cannot test it, nor can we; set it to False"
         )
-    trunk = build_trunk(cfg)
+    trunk, _ = build_trunk(cfg)
     head = RetinaNetHead(
         channels_in=cfg.FPN.DIM,
         channels=r.HEAD_DIM or cfg.FPN.DIM,

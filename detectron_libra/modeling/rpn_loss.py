@@ -29,6 +29,8 @@ class RPNRule:
         assignment: whose rules of matching and sampling hold: "detectron" or "continuous".
         min_positive: IoU from which the best anchor of a ground truth is positive.
         crowd_threshold: share of an anchor inside a crowd from which it is ignored; None trains it as background.
+        mean_over_labelled: objectness is divided by the anchors that were drawn (Detectron on one level), else by
+            those asked for (Detectron on a pyramid, where a fixed number makes the levels add up).
     """
 
     positive: float
@@ -40,6 +42,7 @@ class RPNRule:
     assignment: str
     min_positive: float = 0.0
     crowd_threshold: float | None = None
+    mean_over_labelled: bool = False
 
 
 def rpn_losses(
@@ -54,7 +57,8 @@ def rpn_losses(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Objectness and box loss of a batch.
 
-    Objectness is divided by the number of anchors asked for, the boxes of an image by the number it got.
+    Objectness is divided by the number of anchors asked for or drawn (``rule``), the boxes of an image by the number
+    it got.
 
     Args:
         logits: per level (N, A, H, W); deltas: per level (N, A*4, H, W); anchors: per level (H*W*A, 4) pixels.
@@ -63,7 +67,7 @@ def rpn_losses(
     Returns:
         losses {"rpn_cls", "rpn_bbox"} and metrics {"rpn_fg"}, 0-d float32.
 
-    Source: Detectron's roi_data/rpn.py and modeling/FPN.py.
+    Source: Detectron's roi_data/rpn.py, modeling/FPN.py and modeling/rpn_heads.py.
     """
     all_anchors = torch.cat(list(anchors))
     match = label_anchors_rpn(
@@ -93,5 +97,6 @@ def rpn_losses(
     pred = cat_levels(deltas, 4)
     per_image = positive / chosen.sum(1, keepdim=True).clamp(min=1)
     bbox = box_loss(pred, target, weight=per_image[..., None].expand_as(pred).to(pred.dtype), reduction="sum")
-    losses = {"rpn_cls": cls / (rule.batch_size * images), "rpn_bbox": bbox / images}
+    divisor = chosen.sum().clamp(min=1) if rule.mean_over_labelled else rule.batch_size * images
+    losses = {"rpn_cls": cls / divisor, "rpn_bbox": bbox / images}
     return losses, {"rpn_fg": positive.sum().float() / images}

@@ -35,7 +35,28 @@ FASTER_RCNN = COMMON | {
     "TEST.RPN_PRE_NMS_TOP_N": "50",
     "TEST.RPN_POST_NMS_TOP_N": "20",
 }
-KINDS = {"retinanet": RETINANET, "faster_rcnn": FASTER_RCNN}
+#: The same on stage 4, with stage 5 as the head.
+C4 = FASTER_RCNN | {
+    "MODEL.CONV_BODY": "ResNet.add_resnet18_conv4_body",
+    "FPN.FPN_ON": "False",
+    "RPN.SIZES": "(32, 64)",
+    "FAST_RCNN.ROI_BOX_HEAD": "ResNet.add_ResNet_roi_conv5_head",
+    "FAST_RCNN.ROI_XFORM_RESOLUTION": "14",
+    "FAST_RCNN.ROI_XFORM_SAMPLING_RATIO": "0",
+}
+RPN_ONLY = FASTER_RCNN | {
+    "MODEL.FASTER_RCNN": "False",
+    "MODEL.RPN_ONLY": "True",
+    "FPN.MULTILEVEL_ROIS": "False",
+}
+FAST_RCNN = FASTER_RCNN | {"MODEL.FASTER_RCNN": "False", "FPN.MULTILEVEL_RPN": "False"}
+KINDS = {
+    "retinanet": RETINANET,
+    "faster_rcnn": FASTER_RCNN,
+    "c4": C4,
+    "rpn_only": RPN_ONLY,
+    "fast_rcnn": FAST_RCNN,
+}
 #: Every part of Libra that goes with the detector.
 LIBRA = {
     "retinanet": {
@@ -50,6 +71,9 @@ LIBRA = {
         "LIBRA.IOU_SAMPLING.ON": "True",
         "LIBRA.INSTANCE_SAMPLING.ON": "True",
     },
+    "c4": {"LIBRA.BALANCED_L1.ON": "True", "LIBRA.IOU_SAMPLING.ON": "True"},
+    "rpn_only": {"LIBRA.PYRAMID.ON": "True"},
+    "fast_rcnn": {"LIBRA.BALANCED_L1.ON": "True", "LIBRA.PYRAMID.ON": "True"},
 }
 
 

@@ -25,10 +25,11 @@ def parts(model):
     """What the Libra keys may change, by name."""
     two_stage = hasattr(model, "regions")
     owner = model.regions if two_stage else model
+    dense = getattr(model, "rule", None)
     return {
-        "box loss": repr(owner.box_loss),
+        "box loss": repr(getattr(owner, "box_loss", SmoothL1Loss(beta=1.0))),
         "pyramid": repr(model.balance),
-        "sampling of negatives": model.regions.sampling.iou if two_stage else model.rule.negatives,
+        "sampling of negatives": model.regions.sampling.iou if two_stage else dense and dense.negatives,
         "sampling of positives": model.regions.sampling.instance if two_stage else None,
     }
 
@@ -208,7 +209,13 @@ def test_class_agnostic_boxes_have_two_columns():
         ("faster_rcnn", {"TEST__BBOX_AUG__ENABLED": True}, "TEST.BBOX_AUG.ENABLED"),
         ("faster_rcnn", {"TEST__BBOX_REG": False}, "TEST.BBOX_REG"),
         ("faster_rcnn", {"FPN__FPN_ON": False}, "FPN.FPN_ON"),
-        ("faster_rcnn", {"MODEL__FASTER_RCNN": False}, "MODEL.FASTER_RCNN"),
+        ("faster_rcnn", {"MODEL__FASTER_RCNN": False, "FAST_RCNN__ROI_BOX_HEAD": ""}, "MODEL.FASTER_RCNN"),
+        ("faster_rcnn", {"MODEL__CONV_BODY": "FPN.add_fpn_resnet18_conv4_body"}, "MODEL.CONV_BODY"),
+        ("faster_rcnn", {"MODEL__CONV_BODY": "FPN.add_fpn_resnet18_conv5_P2only_body"}, "MODEL.CONV_BODY"),
+        ("c4", {"FPN__FPN_ON": True}, "FPN.FPN_ON"),
+        ("c4", {"RPN__STRIDE": 32}, "RPN.STRIDE"),
+        ("c4", {"FAST_RCNN__ROI_XFORM_RESOLUTION": 6}, "FAST_RCNN.ROI_XFORM_RESOLUTION"),
+        ("faster_rcnn", {"FAST_RCNN__ROI_BOX_HEAD": "ResNet.add_ResNet_roi_conv5_head"}, "MODEL.CONV_BODY"),
         ("retinanet", {"RETINANET__CLASS_SPECIFIC_BBOX": True}, "RETINANET.CLASS_SPECIFIC_BBOX"),
     ],
 )

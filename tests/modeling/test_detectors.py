@@ -7,12 +7,18 @@ import pytest
 import torch
 
 from detectron_libra.builders.detector import build_detector
-from detectron_libra.modeling.detectors import rcnn
+from detectron_libra.modeling.detectors import regions
 from detectron_libra.structures import Proposals
 from tests.builders.small import KINDS, config, libra
 from tests.modeling.scenes import batch, targets
 
-LOSSES = {"retinanet": {"cls", "bbox"}, "faster_rcnn": {"cls", "bbox", "rpn_cls", "rpn_bbox"}}
+LOSSES = {
+    "retinanet": {"cls", "bbox"},
+    "faster_rcnn": {"cls", "bbox", "rpn_cls", "rpn_bbox"},
+    "c4": {"cls", "bbox", "rpn_cls", "rpn_bbox"},
+    "rpn_only": {"rpn_cls", "rpn_bbox"},
+    "fast_rcnn": {"cls", "bbox"},
+}
 ONE = targets([(8, 8, 60, 70, 1), (40, 20, 120, 110, 3)])
 THREE = targets([(8, 8, 60, 70, 1), (40, 20, 90, 60, 3)], [(5, 5, 40, 60, 2)], [])
 SIZES = [(96, 128), (128, 70), (64, 64)]
@@ -43,14 +49,16 @@ def test_one_image_and_three_of_other_sizes_train_and_test(kind, with_libra, geo
         for d, (height, width) in zip(detections, sizes, strict=True):
             assert (d.scores[:-1] >= d.scores[1:]).all() and d.boxes.isfinite().all()
             assert d.classes.numel() == 0 or 1 <= d.classes.min() <= d.classes.max() <= 3
+            assert kind != "rpn_only" or (d.classes == 1).all()
             assert (d.boxes >= 0).all() and (d.boxes <= torch.tensor([width, height, width, height])).all()
 
 
 @pytest.mark.parametrize("with_libra", [False, True], ids=["plain", "libra"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_part_that_is_not_frozen_gets_a_gradient(kind, with_libra):
-    # Anchors of the coarse levels leave a small image.
+    # Anchors of the coarse levels leave a small image, and its boxes are too small for the coarse levels' share.
     every = {"TRAIN__RPN_STRADDLE_THRESH": -1, "TRAIN__RPN_BATCH_SIZE_PER_IM": 8192}
+    every["FPN__ROI_CANONICAL_SCALE"] = 56
     model = build(kind, (libra if with_libra else config)(kind, LIBRA__PYRAMID__INIT="xavier", **every))
     losses, _ = losses_of(model, batch([(128, 128)], ONE))
     sum(losses.values()).backward()
@@ -70,8 +78,12 @@ def test_nothing_to_find_is_a_finite_loss_and_no_gradient_of_boxes(kind, with_li
     model = build(kind, (libra if with_libra else config)(kind, MODEL__BOX_GEOMETRY="continuous"))
     losses, metrics = losses_of(model, batch([(128, 128), (96, 96)], found))
     sum(losses.values()).backward()
-    assert all(v.isfinite() for v in losses.values()) and losses["bbox"] == 0 and metrics["num_fg"] == 0
-    box = model.head.box_pred if kind == "retinanet" else model.regions.predictor.bbox_pred
+    bbox, foreground = ("rpn_bbox", "rpn_fg") if kind == "rpn_only" else ("bbox", "num_fg")
+    assert all(v.isfinite() for v in losses.values()) and losses[bbox] == 0 and metrics[foreground] == 0
+    if kind == "rpn_only":
+        box = model.rpn.deltas
+    else:
+        box = model.head.box_pred if kind == "retinanet" else model.regions.predictor.bbox_pred
     assert not box.weight.grad.any()
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
@@ -82,10 +94,10 @@ def test_padding_of_the_ground_truth_changes_nothing(kind):
     padded = targets([(8, 8, 60, 70, 1), (40, 20, 120, 110, 3)], [(0, 0, 0, 0, 0)] * 4)
     padded = replace(padded, boxes=padded.boxes[:1], classes=padded.classes[:1], crowd=padded.crowd[:1])
     model.train()
-    if kind == "faster_rcnn":
-        # The keys of the sample are drawn per row: with all proposals sampled they do not matter.
-        every = replace(model.regions.sampling, batch_size=100, fg_fraction=0.5)
-        model.regions.sampling = every
+    # The keys of the sample are drawn per row: with all proposals sampled they do not matter.
+    if hasattr(model, "regions"):
+        model.regions.sampling = replace(model.regions.sampling, batch_size=100, fg_fraction=0.5)
+    if hasattr(model, "rpn_rule"):
         model.rpn_rule = replace(model.rpn_rule, batch_size=10**4, assignment="continuous")
     a, _ = losses_of(model, batch([(128, 128)], ONE))
     b, _ = losses_of(model, batch([(128, 128)], padded))
@@ -104,6 +116,8 @@ def test_detections_of_an_image_do_not_depend_on_its_neighbours(kind):
             images=images.images[n : n + 1],
             sizes=images.sizes[n : n + 1],
             metas=images.metas[n : n + 1],
+            scales=images.scales[n : n + 1],
+            proposals=Proposals(*(t[n : n + 1] for t in vars(images.proposals).values())),
         )
         (alone,) = model(part)
         assert len(alone) == len(together[n])
@@ -138,7 +152,7 @@ def test_a_few_steps_lower_the_loss(kind):
 def test_ground_truth_is_a_proposal_in_training_and_crowds_and_padding_are_not():
     found = targets([(0, 0, 10, 10, 1), (5, 5, 20, 20, 2, True)], [])
     proposals = Proposals(torch.zeros(2, 3, 4), torch.zeros(2, 3), torch.ones(2, 3, dtype=torch.bool))
-    joined = rcnn.with_ground_truth(proposals, found)
+    joined = regions.with_ground_truth(proposals, found)
     assert joined.valid.tolist() == [[True, True, True, True, False], [True, True, True, False, False]]
     torch.testing.assert_close(joined.boxes[0, 3], torch.tensor([0.0, 0, 10, 10]))
 
@@ -153,8 +167,8 @@ def test_the_second_stage_matches_in_the_original_image(geometry, monkeypatch):
         seen["boxes"], seen["found"] = boxes, found.boxes
         return original(boxes, valid, found, **options)
 
-    original = rcnn.match_proposals
-    monkeypatch.setattr(rcnn, "match_proposals", match)
+    original = regions.match_proposals
+    monkeypatch.setattr(regions, "match_proposals", match)
     model(batch([(128, 128)], ONE, scales=[2.0]))
     torch.testing.assert_close(seen["found"], ONE.boxes / 2)
     torch.testing.assert_close(seen["boxes"][:, -2:], ONE.boxes / 2)

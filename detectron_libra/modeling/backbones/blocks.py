@@ -38,7 +38,7 @@ def make_stage(
         block: BasicBlock or BottleneckBlock.
         style: what all blocks of a network share.
         mid_channels: of the inner 3x3 convolution of a bottleneck (the basic block has none of its own).
-        stride: of the first block. Public, so that a C4 model can use stage 5 as its box head.
+        stride: of the first block.
         dilation: of the 3x3 convolutions.
 
     Returns:

@@ -26,7 +26,10 @@ STEM_STRIDE = 4
 # ``width_per_group`` is counted in a network of this width.
 REFERENCE_WIDTH = 64
 FREEZE_CHOICES = (0, 2, 3, 4, 5)
-BLOCKS = {"basic": BasicBlock, "bottleneck": BottleneckBlock}
+BLOCKS: dict[str, type[BasicBlock] | type[BottleneckBlock]] = {
+    "basic": BasicBlock,
+    "bottleneck": BottleneckBlock,
+}
 STEM_KERNELS = {"7x7": 7, "3x3": 3}
 
 # Name -> arguments of ResNet. A user's own keys override them one by one.
@@ -70,6 +73,43 @@ def bottleneck_channels(stage: int, width: int, groups: int, width_per_group: in
             "at this width the groups need an equal and whole number"
         )
     return narrowest * 2 ** (stage - FIRST_STAGE)
+
+
+def resnet_stage(
+    stage: int,
+    count: int,
+    block: type[BasicBlock] | type[BottleneckBlock],
+    style: BlockStyle,
+    *,
+    width: int,
+    width_per_group: int,
+    stride: int,
+    dilation: int = 1,
+) -> nn.Sequential:
+    """Stage 2..5 of a network with these channels; a C4 model has its stage 5 in the head.
+
+    Args:
+        stage: its number.
+        count: residual blocks.
+        block, style: their kind.
+        width, width_per_group: see ``ResNet``.
+        stride: of the first block.
+        dilation: of the 3x3 convolutions.
+    """
+    outputs = mid = stage_channels(stage, width, block)
+    if block is BottleneckBlock:
+        mid = bottleneck_channels(stage, width, style.groups, width_per_group)
+    inputs = width if stage == FIRST_STAGE else stage_channels(stage - 1, width, block)
+    return make_stage(
+        block,
+        count,
+        style,
+        in_channels=inputs,
+        mid_channels=mid,
+        out_channels=outputs,
+        stride=stride,
+        dilation=dilation,
+    )
 
 
 def check_choice(name: str, value: Any, choices: Any) -> None:
@@ -166,27 +206,25 @@ class ResNet(nn.Module):
         self.strides: dict[int, int] = {}
         style = BlockStyle(norm, norm_groups, norm_eps, groups, stride_in_1x1)
         self.stem = Stem(width, STEM_KERNELS[stem], style)
-        kind, channels, total_stride = BLOCKS[block], width, STEM_STRIDE
+        kind, total_stride = BLOCKS[block], STEM_STRIDE
         for stage, count in zip(self.stages, stage_blocks, strict=False):
             dilation = res5_dilation if stage == 5 else 1
             stride = 1 if stage == FIRST_STAGE or dilation > 1 else 2
-            outputs = mid_channels = stage_channels(stage, width, kind)
-            if kind is BottleneckBlock:
-                mid_channels = bottleneck_channels(stage, width, groups, width_per_group)
-            blocks = make_stage(
-                kind,
+            blocks = resnet_stage(
+                stage,
                 count,
+                kind,
                 style,
-                in_channels=channels,
-                mid_channels=mid_channels,
-                out_channels=outputs,
+                width=width,
+                width_per_group=width_per_group,
                 stride=stride,
                 dilation=dilation,
             )
             self.add_module(f"res{stage}", blocks)
-            channels, total_stride = outputs, total_stride * stride
+            total_stride *= stride
             if stage in self.out_stages:
-                self.out_channels[stage], self.strides[stage] = channels, total_stride
+                self.out_channels[stage] = stage_channels(stage, width, kind)
+                self.strides[stage] = total_stride
         init_weights(self, from_scratch=norm != "affine", zero_init_residual=zero_init_residual)
         for part in self.frozen_parts():
             part.requires_grad_(False)

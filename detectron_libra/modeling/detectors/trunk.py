@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every detector begins with: from the batch to the levels of the pyramid."""
+"""What every detector begins with: from the batch to the features that its heads see."""
 
 from torch import Tensor, nn
 
@@ -7,22 +7,28 @@ from detectron_libra.structures import Batch
 
 
 class Trunk(nn.Module):
-    """Backbone and feature pyramid, balanced if asked for.
+    """Backbone and, where there is one, feature pyramid, balanced if asked for.
 
     Args:
         preprocess: ``Preprocess``.
         backbone: image to {stage: features}.
-        neck: {stage: features} to the list of levels, finest first.
+        neck: {stage: features} to the list of levels, finest first; None: the heads see the stages themselves.
         balance: list of levels to list of levels, or None.
     """
 
     def __init__(
-        self, *, preprocess: nn.Module, backbone: nn.Module, neck: nn.Module, balance: nn.Module | None
+        self,
+        *,
+        preprocess: nn.Module,
+        backbone: nn.Module,
+        neck: nn.Module | None,
+        balance: nn.Module | None,
     ):
         super().__init__()
         self.preprocess, self.backbone, self.neck, self.balance = preprocess, backbone, neck, balance
 
     def features(self, batch: Batch) -> list[Tensor]:
         """The levels that the heads see, finest first: (N, C, H_l, W_l) each."""
-        levels = self.neck(self.backbone(self.preprocess(batch)))
+        stages = self.backbone(self.preprocess(batch))
+        levels = list(stages.values()) if self.neck is None else self.neck(stages)
         return list(levels if self.balance is None else self.balance(levels))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faster R-CNN on a feature pyramid: region proposals, then a classifier of the sampled regions."""
+"""The second stage of an R-CNN: candidate boxes are cut out of the features, classified and refined."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,14 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from detectron_libra.modeling.anchors import AnchorGrid
-from detectron_libra.modeling.detectors.trunk import Trunk
 from detectron_libra.modeling.fast_rcnn_loss import fast_rcnn_losses
 from detectron_libra.modeling.layout import gather_rows
 from detectron_libra.modeling.matching import match_proposals
 from detectron_libra.modeling.postprocess import DetectionRule, fast_rcnn_detections
-from detectron_libra.modeling.proposals import ProposalRule, make_proposals
-from detectron_libra.modeling.rpn_loss import RPNRule, rpn_losses
 from detectron_libra.modeling.sampling import RoISampling, sample_rois
 from detectron_libra.ops.roi_align import roi_align
 from detectron_libra.structures import Batch, Detections, Proposals, Targets
@@ -22,10 +18,10 @@ from detectron_libra.structures import Batch, Detections, Proposals, Targets
 
 @dataclass(frozen=True)
 class Pooling:
-    """How a region is cut out of the pyramid.
+    """How a region is cut out of the features.
 
     Attributes:
-        levels: how many levels, from the finest, regions are cut from.
+        levels: how many levels, from the finest, regions are cut from; 1 where there is no pyramid.
         min_level: the level of the finest.
         strides: of those levels, in pixels.
         resolution, sampling_ratio: RoIAlign's output side and samples per cell (0: as many as the cell is large).
@@ -148,57 +144,3 @@ class RegionHead(nn.Module):
         return fast_rcnn_detections(
             logits, deltas, proposals, batch, box_weights=self.box_weights, rule=self.detection
         )
-
-
-class FasterRCNN(Trunk):
-    """Two-stage detector.
-
-    Args:
-        preprocess, backbone, neck, balance: see ``Trunk``.
-        rpn: list of levels to raw objectness and deltas.
-        anchors: the anchors of every level.
-        rpn_rule, rpn_box_loss: what the first stage learns.
-        train_proposals, test_proposals: how many of its boxes go on.
-        regions: the second stage.
-    """
-
-    def __init__(
-        self,
-        *,
-        preprocess: nn.Module,
-        backbone: nn.Module,
-        neck: nn.Module,
-        balance: nn.Module | None,
-        rpn: nn.Module,
-        anchors: AnchorGrid,
-        rpn_rule: RPNRule,
-        rpn_box_loss: nn.Module,
-        train_proposals: ProposalRule,
-        test_proposals: ProposalRule,
-        regions: RegionHead,
-    ):
-        super().__init__(preprocess=preprocess, backbone=backbone, neck=neck, balance=balance)
-        self.rpn, self.anchors, self.rpn_box_loss, self.regions = rpn, anchors, rpn_box_loss, regions
-        self.rpn_rule, self.train_proposals, self.test_proposals = rpn_rule, train_proposals, test_proposals
-
-    def forward(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]] | list[Detections]:
-        """Raw losses and metrics in training, detections of each image otherwise."""
-        levels = self.features(batch)
-        logits, deltas = self.rpn(levels)
-        anchors = self.anchors([(level.shape[2], level.shape[3]) for level in levels], levels[0].device)
-        rule = self.train_proposals if self.training else self.test_proposals
-        proposals = make_proposals(logits, deltas, anchors, batch.sizes, batch.scales, rule)
-        if not self.training:
-            return self.regions.detect(levels, proposals, batch)
-        assert batch.targets is not None, "a training batch has targets"
-        first, first_metrics = rpn_losses(
-            logits,
-            deltas,
-            anchors,
-            batch.targets,
-            batch.sizes,
-            rule=self.rpn_rule,
-            box_loss=self.rpn_box_loss,
-        )
-        second, second_metrics = self.regions.losses(levels, proposals, batch.targets, batch.scales)
-        return first | second, first_metrics | second_metrics

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fast R-CNN: a classifier of boxes that were proposed beforehand and come with the images."""
+
+from typing import Any
+
+from torch import Tensor
+
+from detectron_libra.modeling.detectors.regions import RegionHead
+from detectron_libra.modeling.detectors.trunk import Trunk
+from detectron_libra.structures import Batch, Detections
+
+
+class FastRCNN(Trunk):
+    """The second stage alone.
+
+    Args:
+        regions: the second stage.
+        trunk: arguments of ``Trunk``.
+    """
+
+    def __init__(self, *, regions: RegionHead, **trunk: Any):
+        super().__init__(**trunk)
+        self.regions = regions
+
+    def forward(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]] | list[Detections]:
+        """Raw losses and metrics in training, detections of each image otherwise; the batch has proposals."""
+        assert batch.proposals is not None, "a batch of Fast R-CNN has proposals"
+        levels = self.features(batch)
+        if not self.training:
+            return self.regions.detect(levels, batch.proposals, batch)
+        assert batch.targets is not None, "a training batch has targets"
+        return self.regions.losses(levels, batch.proposals, batch.targets, batch.scales)

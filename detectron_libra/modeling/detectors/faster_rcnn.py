@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faster R-CNN: region proposals, then a classifier of the sampled regions."""
+
+from typing import Any
+
+from torch import Tensor
+
+from detectron_libra.modeling.detectors.proposing import ProposingTrunk
+from detectron_libra.modeling.detectors.regions import RegionHead
+from detectron_libra.structures import Batch, Detections
+
+
+class FasterRCNN(ProposingTrunk):
+    """Two-stage detector, on a pyramid or on one level (C4).
+
+    Args:
+        regions: the second stage.
+        first_stage: arguments of ``ProposingTrunk``.
+    """
+
+    def __init__(self, *, regions: RegionHead, **first_stage: Any):
+        super().__init__(**first_stage)
+        self.regions = regions
+
+    def forward(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]] | list[Detections]:
+        """Raw losses and metrics in training, detections of each image otherwise."""
+        levels = self.features(batch)
+        proposed = self.score_anchors(levels)
+        proposals = self.choose_proposals(proposed, batch)
+        if not self.training:
+            return self.regions.detect(levels, proposals, batch)
+        first, first_metrics = self.proposal_losses(proposed, batch)
+        assert batch.targets is not None, "a training batch has targets"
+        second, second_metrics = self.regions.losses(levels, proposals, batch.targets, batch.scales)
+        return first | second, first_metrics | second_metrics

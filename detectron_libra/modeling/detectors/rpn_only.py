@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A region proposal network on its own: boxes that may hold an object of any class."""
+
+import torch
+from torch import Tensor
+
+from detectron_libra.modeling.detectors.proposing import ProposingTrunk
+from detectron_libra.structures import Batch, Detections
+
+OBJECT = 1  # the only class there is
+
+
+class RPNOnly(ProposingTrunk):
+    """Proposals are what it reports: detections of class 1, scored by objectness."""
+
+    def forward(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]] | list[Detections]:
+        """Raw losses and metrics in training, proposals of each image otherwise, in pixels of the original."""
+        proposed = self.score_anchors(self.features(batch))
+        if self.training:
+            return self.proposal_losses(proposed, batch)
+        proposals = self.choose_proposals(proposed, batch)
+        found = []
+        for boxes, scores, valid, meta in zip(
+            proposals.boxes, proposals.scores, proposals.valid, batch.metas, strict=True
+        ):
+            scores = scores[valid]
+            classes = torch.full_like(scores, OBJECT, dtype=torch.int64)
+            found.append(Detections(boxes[valid] / meta.scale, scores, classes))
+        return found
