@@ -11,10 +11,10 @@ from detectron_libra.config.schema import Config
 from detectron_libra.data.batches import Preparation
 from detectron_libra.data.catalog import FILE_PREFIXES, find
 from detectron_libra.data.check import load_checked
-from detectron_libra.data.coco import Dataset
+from detectron_libra.data.coco import Dataset, read_class_names
 from detectron_libra.data.loader import Loader, build_test_loader, build_train_loader
 from detectron_libra.data.shapes import make_shapes
-from detectron_libra.errors import InputError, UsageError
+from detectron_libra.errors import InputError, LibraError, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +82,27 @@ def load_train_datasets(cfg: Config) -> list[Dataset]:
 def load_test_datasets(cfg: Config, class_names: tuple[str, ...] | None) -> list[Dataset]:
     """The sets of TEST.DATASETS, with the model's classes."""
     return [load_dataset(cfg, name, class_names=class_names) for name in cfg.TEST.DATASETS]
+
+
+def class_names_at_hand(cfg: Config) -> tuple[str, ...]:
+    """Class names of the first data set of the configuration that is there and fits it; none where none is."""
+    for name in (*cfg.TEST.DATASETS, *cfg.TRAIN.DATASETS):
+        try:
+            names = _class_names(cfg, name)
+        except LibraError as e:
+            log.debug("no class names of %s: %s", name, e)
+            continue
+        if cfg.MODEL.NUM_CLASSES in (-1, len(names) + 1):
+            log.info("the weights name no classes: taken from data set %s", name)
+            return names
+    return ()
+
+
+def _class_names(cfg: Config, name: str) -> tuple[str, ...]:
+    entry = cfg.DATASETS.get(name, {})
+    if "SHAPES" in entry:
+        return tuple(entry["SHAPES"]["CLASSES"])
+    return read_class_names(find(name, cfg.DATASETS)[1])
 
 
 def count_classes(cfg: Config, class_names: Sequence[str]) -> int:
