@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A trained detector as an object: images in, detections out, prepared exactly as in testing."""
 
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -14,10 +13,12 @@ from torch import Tensor, nn
 
 from detectron_libra.builders import session
 from detectron_libra.builders.augmentation import merging, views
-from detectron_libra.builders.data import preparation
+from detectron_libra.builders.data import class_names_at_hand, preparation
 from detectron_libra.builders.rules import geometry_of
-from detectron_libra.builders.testing import detect_on, load_detector, precision_of, read_weights
-from detectron_libra.config import Config, infer, parse_config, with_options, with_values
+from detectron_libra.builders.settings import configuration_for
+from detectron_libra.builders.testing import detect_on, load_detector, precision_of
+from detectron_libra.builders.weights import class_names_of, read_weights
+from detectron_libra.config import Config, infer, with_values
 from detectron_libra.data.batches import Prepared, arrange, collate, prepare
 from detectron_libra.data.coco import Record
 from detectron_libra.data.folder import as_dataset, list_images, without_boxes
@@ -30,6 +31,7 @@ from detectron_libra.evaluation.pictures import draw, write_picture
 from detectron_libra.evaluation.results import write_json
 from detectron_libra.files import ensure_writable
 from detectron_libra.structures import Batch, Detections
+from detectron_libra.weights.download import is_address
 
 log = logging.getLogger(__name__)
 
@@ -116,30 +118,49 @@ def find_weights(place: str | os.PathLike) -> Path:
     return found[-1]
 
 
-def load(place: str | os.PathLike, *, cfg: Config | None = None, opts: Sequence[str] = ()) -> Predictor:
+def load(
+    place: str | os.PathLike, *, cfg: Config | None = None, opts: Sequence[str] = (), key: str = "weights"
+) -> Predictor:
     """A trained detector.
 
     Args:
-        place: weights (.safetensors or .pt of ours), or the output folder of a run.
+        place: path or address of weights, or the output folder of a run.
         cfg: configuration; by default the one inside the weights.
         opts: ``[KEY, VALUE, ...]`` on top of it, such as ``["DEVICE", "cpu"]``.
+        key: what named the weights, for messages.
 
     Raises:
         InputError: no weights, or they cannot be read. UsageError: they hold no configuration and none is given.
     """
-    path = find_weights(place)
-    _, metadata = read_weights(path)
-    names = tuple(json.loads(metadata.get("class_names", "[]")))
+    source = os.fspath(place) if is_address(os.fspath(place)) else find_weights(place)
+    weights = read_weights(source, key=key, cache=cache_folder(cfg, opts))
+    cfg = configuration_for(weights, cfg, opts)
     if cfg is None:
-        if not metadata.get("config"):
-            raise UsageError(f"{path}: no configuration in it; give the one it was trained with (--cfg)")
-        cfg = parse_config(metadata["config"], str(path))
-    cfg = with_options(cfg, opts)
+        raise UsageError(
+            f"{weights.source}: no configuration in it; give the one it was trained with (--cfg)"
+        )
+    names = class_names_of(weights) or class_names_at_hand(cfg)
     if cfg.MODEL.NUM_CLASSES == -1:
+        if not names:
+            raise UsageError(
+                f"MODEL.NUM_CLASSES: -1, and {weights.source} names no classes; set it to their number + 1"
+            )
         cfg = with_values(cfg, {"MODEL.NUM_CLASSES": len(names) + 1})
+    if not names:
+        names = tuple(f"class {c}" for c in range(1, cfg.MODEL.NUM_CLASSES))
+        log.info(
+            "%s names no classes, and no data set of the configuration is at hand: they are called by number",
+            weights.source,
+        )
     device = session.start(cfg)
-    names = names or tuple(f"class {c}" for c in range(1, cfg.MODEL.NUM_CLASSES))
-    return Predictor(load_detector(infer(cfg), path, device), cfg, names, device)
+    return Predictor(load_detector(infer(cfg), weights, device), cfg, names, device)
+
+
+def cache_folder(cfg: Config | None, opts: Sequence[str]) -> str:
+    """DOWNLOAD_CACHE, which is needed before the configuration that weights may hold."""
+    return dict(zip(opts[::2], opts[1::2], strict=False)).get(
+        "DOWNLOAD_CACHE", (cfg or Config()).DOWNLOAD_CACHE
+    )
 
 
 def predict_files(

@@ -1,26 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Testing weights on data sets: what `tools/test_net.py` does, and the end of every training."""
 
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from detectron_libra.builders import session
 from detectron_libra.builders.augmentation import merging
 from detectron_libra.builders.data import count_classes, load_test_datasets, test_loader
 from detectron_libra.builders.detector import build_detector
 from detectron_libra.builders.rules import geometry_of
+from detectron_libra.builders.settings import apply_settings
+from detectron_libra.builders.weights import class_names_of, put_into, read_weights
 from detectron_libra.config import Config, dump, infer, with_values
 from detectron_libra.data.coco import Dataset
 from detectron_libra.data.images import read_image
 from detectron_libra.engine.signals import StopFlag
 from detectron_libra.engine.test import Detected, detect
-from detectron_libra.engine.weights_file import load_weights
 from detectron_libra.errors import UsageError
 from detectron_libra.evaluation.coco import to_coco_results
 from detectron_libra.evaluation.pictures import write_pictures
@@ -28,7 +28,7 @@ from detectron_libra.evaluation.results import log_copypaste, results_dict, writ
 from detectron_libra.evaluation.table import summary_table
 from detectron_libra.files import ensure_writable
 from detectron_libra.structures import Detections
-from detectron_libra.weights.apply import apply_weights
+from detectron_libra.weights.contents import Weights
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +58,11 @@ def measure(cfg: Config, dataset: Dataset, detections: Mapping[int | str, Detect
     )
 
 
-def test(cfg: Config, weights: str | os.PathLike) -> None:
+def test(cfg: Config, place: str | os.PathLike) -> None:
     """Test weights on TEST.DATASETS.
+
+    Args:
+        place: path or address of the weights.
 
     Raises:
         UsageError: no data set. InputError: the weights or a data set cannot be read, or do not fit together.
@@ -67,49 +70,23 @@ def test(cfg: Config, weights: str | os.PathLike) -> None:
     if not cfg.TEST.DATASETS:
         raise UsageError("TEST.DATASETS: no data set is named; give at least one")
     device = session.start(cfg)
+    weights = read_weights(place, key="TEST.WEIGHTS", cache=cfg.DOWNLOAD_CACHE)
+    cfg = apply_settings(cfg, weights.settings, weights.source)
     names = class_names_of(weights)
     datasets = load_test_datasets(cfg, names)
     num_classes = count_classes(cfg, names or datasets[0].class_names)
     test_datasets(infer(with_values(cfg, {"MODEL.NUM_CLASSES": num_classes})), weights, datasets, device)
 
 
-def refuse_foreign(path: str | os.PathLike, key: str) -> None:
-    """Raises UsageError for a kind of weights that is not read yet; does not open the file."""
-    if "://" in str(path) or str(path).endswith(".pkl"):
-        raise UsageError(
-            f"{key}: {path}: Detectron's .pkl files and addresses are not read yet; give a .safetensors or .pt of ours"
-        )
-
-
-def read_weights(
-    path: str | os.PathLike, key: str = "TEST.WEIGHTS"
-) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Weights and what the file tells about them, see ``engine.weights_file.load_weights``.
-
-    Raises:
-        UsageError: a kind of file that is not read yet. InputError: missing or damaged.
-    """
-    refuse_foreign(path, key)
-    return load_weights(path)
-
-
-def class_names_of(weights: str | os.PathLike) -> tuple[str, ...] | None:
-    """The classes that weights were trained on; None where the file does not tell."""
-    _, metadata = read_weights(weights)
-    names = json.loads(metadata.get("class_names", "[]"))
-    return tuple(names) or None
-
-
-def load_detector(cfg: Config, weights: str | os.PathLike, device: torch.device) -> nn.Module:
-    """The detector of a configuration with weights from a file, on ``device``, in evaluation mode."""
-    state, _ = read_weights(weights)
+def load_detector(cfg: Config, weights: Weights, device: torch.device) -> nn.Module:
+    """The detector of a configuration with weights, on ``device``, in evaluation mode."""
     model = build_detector(cfg, cfg.MODEL.NUM_CLASSES)
-    apply_weights(model, state, str(weights))
+    put_into(cfg, model, weights, training=False)
     return session.place(cfg, model, device).eval()
 
 
 def test_datasets(
-    cfg: Config, weights: str | os.PathLike, datasets: Sequence[Dataset], device: torch.device
+    cfg: Config, weights: Weights, datasets: Sequence[Dataset], device: torch.device
 ) -> dict[str, dict]:
     """Run a detector over data sets, write what it found, measure and log it.
 

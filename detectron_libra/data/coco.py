@@ -174,6 +174,16 @@ def load_coco(
     return dataset
 
 
+def read_class_names(annotation_file: str) -> tuple[str, ...]:
+    """The categories of a COCO JSON, in its order. Raises InputError where it has none, or faulty ones."""
+    listed = read_json(annotation_file).get("categories")
+    faults = Faults(annotation_file)
+    categories = entries.read_categories(listed if isinstance(listed, list) else [], faults, None)
+    if faults.error_lines() or not categories.names:
+        raise InputError(f"{annotation_file}: {'; '.join(faults.error_lines()) or 'no categories in it'}")
+    return categories.names
+
+
 def read_json(file: str) -> dict[str, Any]:
     """The top-level object of a JSON file in UTF-8, with or without a byte order mark.
 

@@ -51,6 +51,7 @@ def train(
     stop: StopFlag | None = None,
     config_text: str = "",
     class_names: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
 ) -> Path:
     """Trains to ``max_iter``, from the start or from where ``resume`` ended.
 
@@ -76,7 +77,7 @@ def train(
         evaluate: given the iteration, returns what goes into metrics.jsonl; may put the model into eval mode.
         on_checkpoint: given the path and the iteration of each checkpoint.
         stop: once it is set, the step is finished, a checkpoint written, and SystemExit raised.
-        config_text, class_names: kept in the checkpoints and with the final weights.
+        config_text, class_names, settings: kept in the checkpoints and with the final weights.
 
     Returns:
         Path of the final weights.
@@ -98,7 +99,15 @@ def train(
         window=resume.state["metrics"] if resume else None,
     )
     saver = Saver(
-        folder, model, optimizer, metrics, checkpoints_kept, config_text, class_names, on_checkpoint
+        folder,
+        model,
+        optimizer,
+        metrics,
+        checkpoints_kept,
+        config_text,
+        class_names,
+        settings or {},
+        on_checkpoint,
     )
     guard = Guard(optimizer)
     batches = iter(loader)
