@@ -16,11 +16,8 @@ log = logging.getLogger(__name__)
 
 #: Keys that would change what comes out, but do not yet: told when they are set.
 WITHOUT_EFFECT_YET = (
-    "EXPECTED_RESULTS",
-    "TEST.COMPETITION_MODE",
     "TRAIN.BBOX_THRESH",
     "TRAIN.GT_MIN_AREA",
-    "VIS",
 )
 
 

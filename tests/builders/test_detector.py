@@ -222,8 +222,8 @@ def test_what_there_is_not_is_refused_by_its_key(kind, changes, key):
 
 
 def test_keys_without_effect_are_told(caplog):
-    build_detector(config("retinanet", TRAIN__GT_MIN_AREA=400, VIS=True), 4)
-    assert "TRAIN.GT_MIN_AREA, VIS: without effect yet" in caplog.text
+    build_detector(config("retinanet", TRAIN__GT_MIN_AREA=400, TRAIN__BBOX_THRESH=0.4), 4)
+    assert "TRAIN.BBOX_THRESH, TRAIN.GT_MIN_AREA: without effect yet" in caplog.text
 
 
 @pytest.mark.parametrize(
