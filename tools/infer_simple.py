@@ -20,7 +20,12 @@ def main(argv: list[str]) -> int | None:
     """Detect in what the command line names."""
     parser = cli.Parser(description="Detect objects in an image, or in all images of a folder.")
     parser.add_argument("--cfg", metavar="FILE", help="configuration; by default the one inside the weights")
-    parser.add_argument("--wts", metavar="FILE", required=True, help="weights, or the output folder of a run")
+    parser.add_argument(
+        "--wts",
+        metavar="FILE",
+        required=True,
+        help="weights (path or address), or the output folder of a run",
+    )
     parser.add_argument("--output-dir", metavar="DIR", default="out/infer_simple", help="where pictures go")
     parser.add_argument(
         "--image-ext", metavar="EXT", default="", help="only files with this ending; '': all images"
@@ -36,7 +41,7 @@ def main(argv: list[str]) -> int | None:
     setup_logging()
     if args.kp_thresh is not None:
         logging.getLogger(__name__).warning("--kp-thresh: without effect: there are no keypoints here")
-    predictor = load(args.wts, cfg=load_config(args.cfg) if args.cfg else None, opts=opts)
+    predictor = load(args.wts, cfg=load_config(args.cfg) if args.cfg else None, opts=opts, key="--wts")
     predict_files(
         predictor,
         args.im_or_folder,

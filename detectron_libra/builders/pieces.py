@@ -126,6 +126,7 @@ def _config_of_pieces(cfg: Config, name: str, weights: str, processes: int, on_g
     threads = cfg.CPU.THREADS or torch.get_num_threads()
     values = {
         "TEST.DATASETS": (name,),
+        "TEST.PROPOSAL_FILES": cfg.TEST.PROPOSAL_FILES[cfg.TEST.DATASETS.index(name) :][:1],
         "TEST.WEIGHTS": weights,
         "NUM_GPUS": 1,
         "DATA.CHECK": "off",

@@ -1,27 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """A trained detector as an object: images in, detections out, prepared exactly as in testing."""
 
-import json
 import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from detectron_libra.builders import session
-from detectron_libra.builders.data import preparation
-from detectron_libra.builders.testing import load_detector, precision_of, read_weights
-from detectron_libra.config import Config, infer, parse_config, with_options, with_values
-from detectron_libra.data.batches import arrange, collate, prepare
+from detectron_libra.builders.augmentation import merging, views
+from detectron_libra.builders.data import class_names_at_hand, preparation
+from detectron_libra.builders.settings import configuration_for
+from detectron_libra.builders.testing import load_detector, precision_of
+from detectron_libra.builders.weights import class_names_of, read_weights
+from detectron_libra.config import Config, infer, with_values
+from detectron_libra.data.batches import Prepared, arrange, collate, prepare
 from detectron_libra.data.folder import without_boxes
 from detectron_libra.data.images import read_size
 from detectron_libra.data.plan import Sample
 from detectron_libra.engine.saving import FINAL
+from detectron_libra.engine.test import detect
 from detectron_libra.errors import InputError, UsageError
-from detectron_libra.structures import Detections
+from detectron_libra.structures import Batch, Detections
+from detectron_libra.weights.download import is_address
 
 log = logging.getLogger(__name__)
 
@@ -48,28 +53,34 @@ class Predictor:
         Raises:
             InputError: a file cannot be read. TypeError: something else than these.
         """
-        many = images if isinstance(images, (list, tuple)) else [images]
-        precision = precision_of(self.cfg, training=False)
-        found: list[Detections] = []
-        self.model.eval()
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"),
-        ):
-            for k in range(0, len(many), self.cfg.TEST.IMS_PER_BATCH):
-                group = many[k : k + self.cfg.TEST.IMS_PER_BATCH]
-                items = [self._prepare(image, k + i) for i, image in enumerate(group)]
-                batch = collate(items, stride=preparation(self.cfg).stride, with_targets=False)
-                found += [d.to("cpu") for d in self.model(batch.to(self.device))]
-        return found
+        many: list[Any] = [*images] if isinstance(images, (list, tuple)) else [images]
+        groups = range(0, len(many), self.cfg.TEST.IMS_PER_BATCH)
+        batches = (
+            self._batch(many[k : k + self.cfg.TEST.IMS_PER_BATCH], k, view)
+            for k in groups
+            for view in views(self.cfg)
+        )
+        found = detect(
+            self.model,
+            batches,
+            device=self.device,
+            precision=precision_of(self.cfg, training=False),
+            progress=False,
+            merging=merging(self.cfg),
+        )
+        return [found.detections[k] for k in range(len(many))]
 
-    def _prepare(self, image: Image, number: int):
+    def _batch(self, images: Sequence[Image], first: int, view: Sample) -> Batch:
+        """The images in one view; their ids are their places, counted from ``first``."""
+        items = [self._prepare(image, first + i, view) for i, image in enumerate(images)]
+        return collate(items, stride=preparation(self.cfg).stride, with_targets=False)
+
+    def _prepare(self, image: Image, number: int, view: Sample) -> Prepared:
         how = preparation(self.cfg)
-        sample = Sample(0, self.cfg.TEST.SCALE)
         if isinstance(image, (str, os.PathLike)):
-            return prepare(without_boxes(number, os.fspath(image), *read_size(os.fspath(image))), sample, how)
+            return prepare(without_boxes(number, os.fspath(image), *read_size(os.fspath(image))), view, how)
         pixels = as_pixels(image)
-        return arrange(pixels, without_boxes(number, f"image {number}", *pixels.shape[1:]), sample, how)
+        return arrange(pixels, without_boxes(number, f"image {number}", *pixels.shape[1:]), view, how)
 
 
 def as_pixels(image: object) -> Tensor:
@@ -119,28 +130,47 @@ def refuse_incomplete(cfg: Config) -> None:
         )
 
 
-def load(place: str | os.PathLike, *, cfg: Config | None = None, opts: Sequence[str] = ()) -> Predictor:
+def load(
+    place: str | os.PathLike, *, cfg: Config | None = None, opts: Sequence[str] = (), key: str = "weights"
+) -> Predictor:
     """A trained detector.
 
     Args:
-        place: weights (.safetensors or .pt of ours), or the output folder of a run.
+        place: path or address of weights, or the output folder of a run.
         cfg: configuration; by default the one inside the weights.
         opts: ``[KEY, VALUE, ...]`` on top of it, such as ``["DEVICE", "cpu"]``.
+        key: what named the weights, for messages.
 
     Raises:
         InputError: no weights, or they cannot be read. UsageError: they hold no configuration and none is given.
     """
-    path = find_weights(place)
-    _, metadata = read_weights(path)
-    names = tuple(json.loads(metadata.get("class_names", "[]")))
+    source = os.fspath(place) if is_address(os.fspath(place)) else find_weights(place)
+    weights = read_weights(source, key=key, cache=cache_folder(cfg, opts))
+    cfg = configuration_for(weights, cfg, opts)
     if cfg is None:
-        if not metadata.get("config"):
-            raise UsageError(f"{path}: no configuration in it; give the one it was trained with (--cfg)")
-        cfg = parse_config(metadata["config"], str(path))
-    cfg = with_options(cfg, opts)
+        raise UsageError(
+            f"{weights.source}: no configuration in it; give the one it was trained with (--cfg)"
+        )
     refuse_incomplete(infer(cfg))
+    names = class_names_of(weights) or class_names_at_hand(cfg)
     if cfg.MODEL.NUM_CLASSES == -1:
+        if not names:
+            raise UsageError(
+                f"MODEL.NUM_CLASSES: -1, and {weights.source} names no classes; set it to their number + 1"
+            )
         cfg = with_values(cfg, {"MODEL.NUM_CLASSES": len(names) + 1})
+    if not names:
+        names = tuple(f"class {c}" for c in range(1, cfg.MODEL.NUM_CLASSES))
+        log.info(
+            "%s names no classes, and no data set of the configuration is at hand: they are called by number",
+            weights.source,
+        )
     device = session.start(cfg)
-    names = names or tuple(f"class {c}" for c in range(1, cfg.MODEL.NUM_CLASSES))
-    return Predictor(load_detector(infer(cfg), path, device), cfg, names, device)
+    return Predictor(load_detector(infer(cfg), weights, device), cfg, names, device)
+
+
+def cache_folder(cfg: Config | None, opts: Sequence[str]) -> str:
+    """DOWNLOAD_CACHE, which is needed before the configuration that weights may hold."""
+    return dict(zip(opts[::2], opts[1::2], strict=False)).get(
+        "DOWNLOAD_CACHE", (cfg or Config()).DOWNLOAD_CACHE
+    )

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Testing weights on data sets: what `tools/test_net.py` does, and the end of every training."""
 
-import json
 import logging
 import os
 import time
@@ -10,9 +9,10 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from detectron_libra.builders import session
+from detectron_libra.builders.augmentation import merging
 from detectron_libra.builders.data import count_classes, load_test_datasets, test_loader
 from detectron_libra.builders.detector import build_detector
 from detectron_libra.builders.pieces import Range, count_processes, cut, detect_in_pieces, write_piece
@@ -22,10 +22,9 @@ from detectron_libra.data.coco import Dataset
 from detectron_libra.engine.progress import Progress
 from detectron_libra.engine.signals import StopFlag
 from detectron_libra.engine.test import Detected, detect
-from detectron_libra.engine.weights_file import load_weights
 from detectron_libra.errors import UsageError
 from detectron_libra.files import ensure_writable
-from detectron_libra.weights.apply import apply_weights
+from detectron_libra.weights.contents import Weights
 
 log = logging.getLogger(__name__)
 
@@ -55,15 +54,20 @@ def detect_on(
     """
     loader = test_loader(cfg, dataset, pin_memory=device.type == "cuda")
     count = len(dataset.records)
-    told = Progress(span[0] if span else 0, count, total or count)
     return detect(
-        model, loader, device=device, precision=precision_of(cfg, training=False), stop=stop, told=told
+        model,
+        loader,
+        device=device,
+        precision=precision_of(cfg, training=False),
+        stop=stop,
+        merging=merging(cfg),
+        told=Progress(span[0] if span else 0, count, total or count),
     )
 
 
 def test(
     cfg: Config,
-    weights: str | os.PathLike,
+    place: str | os.PathLike,
     *,
     piece: Range | None = None,
     tool: Path | None = None,
@@ -71,6 +75,7 @@ def test(
     """Test weights on TEST.DATASETS.
 
     Args:
+        place: path or address of the weights.
         piece: detect in these images only, of the one set that is named, and measure nothing.
         tool: test with NUM_GPUS processes of this program (tools/test_net.py); None tests in this one.
 
@@ -83,6 +88,8 @@ def test(
     if piece and len(cfg.TEST.DATASETS) > 1:
         raise UsageError(f"TEST.DATASETS: {', '.join(cfg.TEST.DATASETS)}: --range takes exactly one")
     device = session.start(cfg)
+    weights = read_weights(place, key="TEST.WEIGHTS", cache=cfg.DOWNLOAD_CACHE)
+    cfg = apply_settings(cfg, weights.settings, weights.source)
     names = class_names_of(weights)
     datasets = load_test_datasets(cfg, names)
     num_classes = count_classes(cfg, names or datasets[0].class_names)
@@ -94,9 +101,7 @@ def test(
     test_datasets(cfg, weights, datasets, device, tool=tool)
 
 
-def test_piece(
-    cfg: Config, weights: str | os.PathLike, dataset: Dataset, device: torch.device, piece: Range
-) -> None:
+def test_piece(cfg: Config, weights: Weights, dataset: Dataset, device: torch.device, piece: Range) -> None:
     """Run a detector over some images of a set and write what it found, for the process that puts pieces together."""
     part = cut(dataset, piece)
     folder = ensure_writable(session.test_folder(cfg, dataset.name))
@@ -114,44 +119,16 @@ def wait_for(weights: str) -> None:
         time.sleep(PERIOD_S)
 
 
-def refuse_foreign(path: str | os.PathLike, key: str) -> None:
-    """Raises UsageError for a kind of weights that is not read yet; does not open the file."""
-    if "://" in str(path) or str(path).endswith(".pkl"):
-        raise UsageError(
-            f"{key}: {path}: Detectron's .pkl files and addresses are not read yet; give a .safetensors or .pt of ours"
-        )
-
-
-def read_weights(
-    path: str | os.PathLike, key: str = "TEST.WEIGHTS"
-) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Weights and what the file tells about them, see ``engine.weights_file.load_weights``.
-
-    Raises:
-        UsageError: a kind of file that is not read yet. InputError: missing or damaged.
-    """
-    refuse_foreign(path, key)
-    return load_weights(path)
-
-
-def class_names_of(weights: str | os.PathLike) -> tuple[str, ...] | None:
-    """The classes that weights were trained on; None where the file does not tell."""
-    _, metadata = read_weights(weights)
-    names = json.loads(metadata.get("class_names", "[]"))
-    return tuple(names) or None
-
-
-def load_detector(cfg: Config, weights: str | os.PathLike, device: torch.device) -> nn.Module:
-    """The detector of a configuration with weights from a file, on ``device``, in evaluation mode."""
-    state, _ = read_weights(weights)
+def load_detector(cfg: Config, weights: Weights, device: torch.device) -> nn.Module:
+    """The detector of a configuration with weights, on ``device``, in evaluation mode."""
     model = build_detector(cfg, cfg.MODEL.NUM_CLASSES)
-    apply_weights(model, state, str(weights))
+    put_into(cfg, model, weights, training=False)
     return session.place(cfg, model, device).eval()
 
 
 def test_datasets(
     cfg: Config,
-    weights: str | os.PathLike,
+    weights: Weights,
     datasets: Sequence[Dataset],
     device: torch.device,
     *,
@@ -187,12 +164,12 @@ def test_datasets(
 
 
 def how_to_detect(
-    cfg: Config, weights: str | os.PathLike, device: torch.device, tool: Path | None
+    cfg: Config, weights: Weights, device: torch.device, tool: Path | None
 ) -> Callable[[Dataset, Path], Found]:
     """A function of a data set and a folder for what is under way: with a model in this process, or in several."""
     processes = count_processes(cfg, device) if tool else 1
     if tool and processes > 1:
         on_gpus = device.type == "cuda"
-        return partial(detect_in_pieces, cfg, str(weights), tool=tool, processes=processes, on_gpus=on_gpus)
+        return partial(detect_in_pieces, cfg, weights.source, tool=tool, processes=processes, on_gpus=on_gpus)
     model = load_detector(cfg, weights, device)
     return lambda dataset, _: detect_on(cfg, model, dataset, device).detections

@@ -6,6 +6,7 @@ plain Detectron. Sections and the whole are frozen: nothing changes a configurat
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -128,6 +129,8 @@ class Config:
     EXPECTED_RESULTS_SIGMA_TOL: int = key(4, "Tolerance in deviations.", min=0)
     EXPECTED_RESULTS_EMAIL: str = key("", "Detectron sent mail.", unused=True)
     DOWNLOAD_CACHE: str = key("/tmp/detectron-download-cache", "Folder of downloaded weights.")
+    #: No key: where each key that somebody set was set, as ``file:line`` or option.
+    origins: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __eq__(self, other: object) -> bool:
         """Equal when every value is; arrays are compared element by element."""

@@ -35,6 +35,7 @@ class Record:
         boxes: (G, 4) float32, x1 y1 x2 y2 in pixels of the original image, in the geometry's convention.
         classes: (G,) int64, 1..C-1.
         crowd: (G,) bool, regions of many objects.
+        proposals: (P, 5) float32, boxes as above and score, or None where none are stored.
     """
 
     image_id: int | str
@@ -44,6 +45,7 @@ class Record:
     boxes: Tensor
     classes: Tensor
     crowd: Tensor
+    proposals: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -210,6 +212,16 @@ def from_content(
     if strict:
         faults.report()
     return dataset
+
+
+def read_class_names(annotation_file: str) -> tuple[str, ...]:
+    """The categories of a COCO JSON, in its order. Raises InputError where it has none, or faulty ones."""
+    listed = read_json(annotation_file).get("categories")
+    faults = Faults(annotation_file)
+    categories = entries.read_categories(listed if isinstance(listed, list) else [], faults, None)
+    if faults.error_lines() or not categories.names:
+        raise InputError(f"{annotation_file}: {'; '.join(faults.error_lines()) or 'no categories in it'}")
+    return categories.names
 
 
 def read_json(file: str) -> dict[str, Any]:

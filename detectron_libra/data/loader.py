@@ -148,7 +148,7 @@ def build_train_loader(
 def build_test_loader(
     dataset: Dataset,
     *,
-    scale: int,
+    views: Sequence[Sample],
     max_size: int,
     images_per_batch: int,
     stride: int,
@@ -156,12 +156,18 @@ def build_test_loader(
     resize_in_float: bool,
     workers: int,
     draft: bool = True,
+    dedup: float = 0.0,
     pin_memory: bool = False,
     timeout_s: float = 0,
 ) -> Loader:
-    """Every image once, in order of image id, without targets; arguments as in build_train_loader."""
-    batches = test_batches(len(dataset.records), scale, images_per_batch)
-    preparation = Preparation(max_size, stride, extent, resize_in_float, draft, False)
+    """Every image once, in order of image id, without targets; other arguments as in build_train_loader.
+
+    Args:
+        views: how each image is shown; with several, the batches of the same images follow one another.
+        dedup: see Preparation.
+    """
+    batches = test_batches(len(dataset.records), views, images_per_batch)
+    preparation = Preparation(max_size, stride, extent, resize_in_float, draft, False, dedup)
     source = Batches(batches.__getitem__, range(len(batches)))
     return _loader(JoinedRecords([dataset]), source, preparation, workers, pin_memory, timeout_s)
 

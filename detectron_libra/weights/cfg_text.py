@@ -58,7 +58,9 @@ def write_cfg(tree: Mapping[str, Any]) -> str:
 
 def write_yaml(tree: Mapping[str, Any]) -> str:
     """The same as plain YAML, tuples as lists."""
-    return yaml.safe_dump(_listed(tree), sort_keys=False, default_flow_style=None, allow_unicode=True, width=100)
+    return yaml.safe_dump(
+        _listed(tree), sort_keys=False, default_flow_style=None, allow_unicode=True, width=100
+    )
 
 
 def lookup(tree: Mapping[str, Any], key: str) -> Any:

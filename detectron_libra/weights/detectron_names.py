@@ -158,7 +158,11 @@ def _rpn(layers: Layers) -> Iterator[tuple[str, str, str]]:
 def _retinanet(layers: Layers) -> Iterator[tuple[str, str, str]]:
     for ours, blob in (("cls", "cls"), ("box", "bbox")):
         for i in range(layers.tower):
-            yield f"head.{ours}_tower.{2 * i}", f"retnet_{blob}_conv_n{i}{layers.shared}", "layer"  # ReLUs between
+            yield (
+                f"head.{ours}_tower.{2 * i}",
+                f"retnet_{blob}_conv_n{i}{layers.shared}",
+                "layer",
+            )  # ReLUs between
         yield f"head.{ours}_pred", f"retnet_{blob}_pred{layers.shared}", "layer"
 
 
