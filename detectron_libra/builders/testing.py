@@ -17,6 +17,8 @@ from detectron_libra.builders.data import count_classes, load_test_datasets, tes
 from detectron_libra.builders.detector import build_detector
 from detectron_libra.builders.pieces import Range, count_processes, cut, detect_in_pieces, write_piece
 from detectron_libra.builders.report import Found, check_expectations, hold_against_expectations, report
+from detectron_libra.builders.settings import apply_settings
+from detectron_libra.builders.weights import class_names_of, put_into, read_weights
 from detectron_libra.config import Config, infer, with_values
 from detectron_libra.data.coco import Dataset
 from detectron_libra.engine.progress import Progress
