@@ -82,7 +82,11 @@ def test_without_competition_mode_no_file_of_results_stays(stored):
     assert run("reval.py", stored, "TEST.COMPETITION_MODE", False).code == 0
     assert sorted(p.name for p in stored.iterdir()) == ["detections.pkl", "results.json"]
     assert run("reval.py", stored, "TEST.COMPETITION_MODE", False, "--comp").code == 0
-    assert (stored / "bbox_tiny_val_results.json").exists()
+    kept = stored / "bbox_tiny_val_results.json"
+    kept.write_text("of the competition")
+    assert run("reval.py", stored, "TEST.COMPETITION_MODE", False).code == 0
+    assert kept.read_text() == "of the competition"  # its own file has another name
+    assert len(list(stored.glob("bbox_*"))) == 1
 
 
 def test_detections_of_another_set_exit_3_with_both_numbers(trained, stored):
