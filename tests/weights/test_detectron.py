@@ -11,8 +11,7 @@ import torch
 
 from detectron_libra.errors import InputError, RunError
 from detectron_libra.weights.cfg_text import read_cfg
-from detectron_libra.weights.detectron import leave_unused, read_pickle, write_pickle
-from detectron_libra.weights.placing import place_c5
+from detectron_libra.weights.detectron import read_pickle, write_pickle
 from tests.builders import small
 from tests.weights import detectors, pickles
 
@@ -201,14 +200,17 @@ def test_weights_of_imagenet_are_a_backbone_alone_in_a_bare_dictionary(tmp_path)
     same(state, weights.state)
 
 
-def test_stage_5_of_imagenet_weights_goes_where_the_model_has_it(tmp_path):
-    c4 = small_state("c4")
-    body = {n: t for n, t in c4.items() if "predictor" not in n and not n.startswith("rpn.")}
-    as_backbone = {n.replace("regions.head.", "backbone."): t for n, t in body.items()}
-    write_pickle(tmp_path / "a.pkl", state=as_backbone)
+def test_our_metadata_comes_back_and_decides_the_settings(tmp_path):
+    """Weights of our own geometry must not come back as those of Detectron's."""
+    words = {
+        "config": "MODEL: {BOX_GEOMETRY: continuous}",
+        "class_names": '["a"]',
+        "settings": '{"PIXEL_ORDER": "RGB"}',
+    }
+    write_pickle(tmp_path / "a.pkl", state=small_state("c4"), config_text="A: 1", metadata=words)
     weights = read_pickle(tmp_path / "a.pkl")
-    assert set(place_c5(weights, c4).state) == set(body)
-    assert place_c5(weights, small_state("retinanet")) is weights
+    assert weights.metadata == words and weights.settings == {"PIXEL_ORDER": "RGB"}
+    assert set(pickle.loads((tmp_path / "a.pkl").read_bytes())) == {"blobs", "cfg", "detectron_libra"}
 
 
 def test_group_norm_is_written_and_found_by_its_names(tmp_path):
@@ -237,23 +239,6 @@ def test_doubles_that_fit_are_exact_and_others_are_told(tmp_path, caplog):
     )
 
 
-def test_what_a_model_does_not_use_is_preserved_as_detectron_does(tmp_path):
-    """The proposal network in a file of alternating training, for a Fast R-CNN."""
-    state, momentum = small_state("faster_rcnn"), trained("faster_rcnn")
-    write_pickle(tmp_path / "a.pkl", state=state, momentum=momentum)
-    names = set(small_state("fast_rcnn"))
-    weights = leave_unused(read_pickle(tmp_path / "a.pkl"), names)
-    assert set(weights.state) == names and not [n for n in weights.momentum if n.startswith("rpn.")]
-    assert "conv_rpn_fpn2_w" in weights.preserved and "conv_rpn_fpn2_w_momentum" in weights.preserved
-    write_pickle(
-        tmp_path / "b.pkl", state=weights.state, momentum=weights.momentum, preserved=weights.preserved
-    )
-    again = read_pickle(tmp_path / "b.pkl")
-    assert set(again.state) == set(state) and torch.equal(
-        again.state["rpn.conv.weight"], state["rpn.conv.weight"]
-    )
-
-
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -264,6 +249,8 @@ def test_what_a_model_does_not_use_is_preserved_as_detectron_does(tmp_path):
         ({"conv1_w": np.ones(1), 7: np.ones(1)}, "'7' holds no array"),
         ({"conv1_w": np.ones(1, np.complex64)}, "conv1_w holds complex64"),
         ({"blobs": {"conv1_w": np.ones(1)}, "cfg": 3}, "cfg: holds no text"),
+        ({"blobs": {"conv1_w": np.ones(1)}, "detectron_libra": {"a": 1}}, "detectron_libra: holds no texts"),
+        ({"blobs": {"conv1_w": np.ones(1)}, "detectron_libra": {"settings": "[]"}}, "no JSON object"),
         (
             {"blobs": {"conv1_w": np.ones(1)}, "cfg": "!!python/object/apply:os.system [x]"},
             "cfg: .*os.system",
