@@ -8,6 +8,7 @@ python tools/train_net.py --cfg configs/bccd/libra_retinanet.yaml OUTPUT_DIR out
 import sys
 
 from detectron_libra import cli
+from detectron_libra.builders.check import check
 from detectron_libra.builders.training import train_and_test
 from detectron_libra.config import load_config
 from detectron_libra.errors import UsageError
@@ -27,6 +28,12 @@ def main(argv: list[str]) -> int | None:
     resuming.add_argument(
         "--no-resume", action="store_true", help="start anew; an older run's checkpoints are removed"
     )
+    resuming.add_argument(
+        "--check",
+        action="store_true",
+        help="only try the configuration out: a few steps of the model on small generated images, on the CPU; reads "
+        "no data and no weights, writes nothing",
+    )
     parser.add_argument(
         "--force",
         action="store_true",
@@ -37,6 +44,9 @@ def main(argv: list[str]) -> int | None:
         return UsageError.exit_code
     args, opts = cli.parse(argv, parser)
     cfg = load_config(args.cfg, opts)
+    if args.check:
+        print(f"{args.cfg or 'configuration'}: {check(cfg)}")
+        return 0
     resume = (
         "must" if args.resume else "never" if args.no_resume else "auto" if cfg.TRAIN.AUTO_RESUME else "never"
     )

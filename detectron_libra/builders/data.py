@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from detectron_libra.builders.augmentation import views
 from detectron_libra.builders.rules import geometry_of
 from detectron_libra.config.schema import Config
 from detectron_libra.data.batches import Preparation
@@ -154,10 +155,10 @@ def train_loader(
 
 
 def test_loader(cfg: Config, dataset: Dataset, *, pin_memory: bool) -> Loader:
-    """Every image of a set once."""
+    """Every image of a set once, or once per view (``augmentation.views``)."""
     return build_test_loader(
         dataset,
-        scale=cfg.TEST.SCALE,
+        views=views(cfg),
         max_size=cfg.TEST.MAX_SIZE,
         images_per_batch=cfg.TEST.IMS_PER_BATCH,
         pin_memory=pin_memory,

@@ -6,17 +6,19 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from detectron_libra.builders import session
-from detectron_libra.builders.data import preparation, test_loader
+from detectron_libra.builders.augmentation import merging, views
+from detectron_libra.builders.data import preparation
 from detectron_libra.builders.rules import geometry_of
-from detectron_libra.builders.testing import load_detector, precision_of, read_weights
+from detectron_libra.builders.testing import detect_on, load_detector, precision_of, read_weights
 from detectron_libra.config import Config, infer, parse_config, with_options, with_values
-from detectron_libra.data.batches import arrange, collate, prepare
+from detectron_libra.data.batches import Prepared, arrange, collate, prepare
 from detectron_libra.data.coco import Record
 from detectron_libra.data.folder import as_dataset, list_images, without_boxes
 from detectron_libra.data.images import read_image, read_size
@@ -27,7 +29,7 @@ from detectron_libra.errors import InputError, UsageError
 from detectron_libra.evaluation.pictures import draw, write_picture
 from detectron_libra.evaluation.results import write_json
 from detectron_libra.files import ensure_writable
-from detectron_libra.structures import Detections
+from detectron_libra.structures import Batch, Detections
 
 log = logging.getLogger(__name__)
 
@@ -54,28 +56,34 @@ class Predictor:
         Raises:
             InputError: a file cannot be read. TypeError: something else than these.
         """
-        many = images if isinstance(images, (list, tuple)) else [images]
-        precision = precision_of(self.cfg, training=False)
-        found: list[Detections] = []
-        self.model.eval()
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"),
-        ):
-            for k in range(0, len(many), self.cfg.TEST.IMS_PER_BATCH):
-                group = many[k : k + self.cfg.TEST.IMS_PER_BATCH]
-                items = [self._prepare(image, k + i) for i, image in enumerate(group)]
-                batch = collate(items, stride=preparation(self.cfg).stride, with_targets=False)
-                found += [d.to("cpu") for d in self.model(batch.to(self.device))]
-        return found
+        many: list[Any] = [*images] if isinstance(images, (list, tuple)) else [images]
+        groups = range(0, len(many), self.cfg.TEST.IMS_PER_BATCH)
+        batches = (
+            self._batch(many[k : k + self.cfg.TEST.IMS_PER_BATCH], k, view)
+            for k in groups
+            for view in views(self.cfg)
+        )
+        found = detect(
+            self.model,
+            batches,
+            device=self.device,
+            precision=precision_of(self.cfg, training=False),
+            progress=False,
+            merging=merging(self.cfg),
+        )
+        return [found.detections[k] for k in range(len(many))]
 
-    def _prepare(self, image: Image, number: int):
+    def _batch(self, images: Sequence[Image], first: int, view: Sample) -> Batch:
+        """The images in one view; their ids are their places, counted from ``first``."""
+        items = [self._prepare(image, first + i, view) for i, image in enumerate(images)]
+        return collate(items, stride=preparation(self.cfg).stride, with_targets=False)
+
+    def _prepare(self, image: Image, number: int, view: Sample) -> Prepared:
         how = preparation(self.cfg)
-        sample = Sample(0, self.cfg.TEST.SCALE)
         if isinstance(image, (str, os.PathLike)):
-            return prepare(without_boxes(number, os.fspath(image), *read_size(os.fspath(image))), sample, how)
+            return prepare(without_boxes(number, os.fspath(image), *read_size(os.fspath(image))), view, how)
         pixels = as_pixels(image)
-        return arrange(pixels, without_boxes(number, f"image {number}", *pixels.shape[1:]), sample, how)
+        return arrange(pixels, without_boxes(number, f"image {number}", *pixels.shape[1:]), view, how)
 
 
 def as_pixels(image: object) -> Tensor:
@@ -158,9 +166,8 @@ def predict_files(
     """
     folder = ensure_writable(output)
     dataset = as_dataset(list_images(place, extension), predictor.class_names)
-    cfg, device = predictor.cfg, predictor.device
-    loader = test_loader(cfg, dataset, pin_memory=device.type == "cuda")
-    found = detect(predictor.model, loader, device=device, precision=precision_of(cfg, training=False))
+    cfg = predictor.cfg
+    found = detect_on(cfg, predictor.model, dataset, predictor.device)
     written = 0
     for record in dataset.records:
         detections = found.detections[record.image_id]

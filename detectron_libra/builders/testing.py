@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from detectron_libra.builders import session
+from detectron_libra.builders.augmentation import merging
 from detectron_libra.builders.data import count_classes, load_test_datasets, test_loader
 from detectron_libra.builders.detector import build_detector
 from detectron_libra.builders.rules import geometry_of
@@ -42,7 +43,8 @@ def detect_on(
 ) -> Detected:
     """Detections of every image of a set; ``stop`` ends it with SystemExit."""
     loader = test_loader(cfg, dataset, pin_memory=device.type == "cuda")
-    return detect(model, loader, device=device, precision=precision_of(cfg, training=False), stop=stop)
+    precision = precision_of(cfg, training=False)
+    return detect(model, loader, device=device, precision=precision, stop=stop, merging=merging(cfg))
 
 
 def measure(cfg: Config, dataset: Dataset, detections: Mapping[int | str, Detections]) -> dict[str, dict]:

@@ -13,7 +13,7 @@ from detectron_libra.data import transforms
 from detectron_libra.data.coco import Record
 from detectron_libra.data.images import read_image
 from detectron_libra.data.plan import Sample
-from detectron_libra.structures import Batch, ImageMeta, Targets
+from detectron_libra.structures import Batch, ImageMeta, Targets, stretched_width
 
 
 @dataclass(frozen=True)
@@ -53,30 +53,39 @@ def prepare(record: Record, sample: Sample, how: Preparation) -> Prepared:
     Raises:
         InputError: the file is unreadable, or of another size than the record says.
     """
-    _, height, width = transforms.resized(
-        record.height, record.width, side=sample.side, max_size=how.max_size
-    )
+    _, height, width = _resized(record, sample, how)
     draft_size = (height, width) if how.draft else None
     image = read_image(record.file, draft_size=draft_size, size=(record.height, record.width))
     return arrange(image, record, sample, how)
 
 
 def arrange(image: Tensor, record: Record, sample: Sample, how: Preparation) -> Prepared:
-    """Flip and resize an image that was read, and its boxes with it.
+    """Stretch, flip and resize an image that was read, and its boxes with it. Pixels are resampled once.
 
     Args:
         image: (3, H, W) uint8 RGB; may be smaller than the record says where it was decoded at a fraction.
     """
-    scale, height, width = transforms.resized(
-        record.height, record.width, side=sample.side, max_size=how.max_size
-    )
+    scale, height, width = _resized(record, sample, how)
     flips = {"flip_x": sample.flip_x, "flip_y": sample.flip_y}
+    meta = ImageMeta(
+        record.image_id, record.file, record.height, record.width, scale, **flips, stretch=sample.stretch
+    )
     image = transforms.flip_image(image, **flips)
-    steps = (scale * record.height / image.shape[1], scale * record.width / image.shape[2])
+    shown_height, shown_width = meta.shown_size
+    steps = (scale * shown_height / image.shape[1], scale * shown_width / image.shape[2])
     image = transforms.resize(image, (height, width), scale=steps, in_float=how.resize_in_float)
-    boxes = transforms.flip_boxes(record.boxes, (record.height, record.width), extent=how.extent, **flips)
-    meta = ImageMeta(record.image_id, record.file, record.height, record.width, scale, **flips)
-    return Prepared(image, boxes * scale, record.classes, record.crowd, meta)
+    boxes = meta.to_shown(record.boxes, extent=how.extent) * scale
+    return Prepared(image, boxes, record.classes, record.crowd, meta)
+
+
+def _resized(record: Record, sample: Sample, how: Preparation) -> tuple[float, int, int]:
+    """Scale, height and width of an image, see ``transforms.resized``."""
+    return transforms.resized(
+        record.height,
+        stretched_width(record.width, sample.stretch),
+        side=sample.side,
+        max_size=how.max_size if sample.max_size is None else sample.max_size,
+    )
 
 
 def collate(items: Sequence[Prepared], *, stride: int, with_targets: bool) -> Batch:

@@ -35,6 +35,7 @@ class Record:
         boxes: (G, 4) float32, x1 y1 x2 y2 in pixels of the original image, in the geometry's convention.
         classes: (G,) int64, 1..C-1.
         crowd: (G,) bool, regions of many objects.
+        proposals: (P, 5) float32, boxes as above and score, or None where none are stored.
     """
 
     image_id: int | str
@@ -44,6 +45,7 @@ class Record:
     boxes: Tensor
     classes: Tensor
     crowd: Tensor
+    proposals: Tensor | None = None
 
 
 @dataclass(frozen=True)

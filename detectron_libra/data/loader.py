@@ -136,7 +136,7 @@ def build_train_loader(
 def build_test_loader(
     dataset: Dataset,
     *,
-    scale: int,
+    views: Sequence[Sample],
     max_size: int,
     images_per_batch: int,
     stride: int,
@@ -147,8 +147,12 @@ def build_test_loader(
     pin_memory: bool = False,
     timeout_s: float = 0,
 ) -> Loader:
-    """Every image once, in order of image id, without targets; arguments as in build_train_loader."""
-    batches = test_batches(len(dataset.records), scale, images_per_batch)
+    """Every image once, in order of image id, without targets; other arguments as in build_train_loader.
+
+    Args:
+        views: how each image is shown; with several, the batches of the same images follow one another.
+    """
+    batches = test_batches(len(dataset.records), views, images_per_batch)
     preparation = Preparation(max_size, stride, extent, resize_in_float, draft, False)
     source = Batches(batches.__getitem__, range(len(batches)))
     return _loader(JoinedRecords([dataset]), source, preparation, workers, pin_memory, timeout_s)

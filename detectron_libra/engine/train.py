@@ -115,15 +115,17 @@ def train(
 
             lr = schedule.lr(iteration)
             set_lr(optimizer, lr, scale_momentum=scale_momentum, threshold=scale_momentum_threshold)
-            with memory_errors_named(batch):
-                raw, values, total = _losses(model, batch, loss_weights, precision)
-                optimizer.zero_grad(set_to_none=True)
-                total.backward()
-                norm = _clip(optimizer, clip_grad_norm)
-                guard.check(Step(iteration, lr, raw, norm, batch), total)
-                optimizer.step()
-
-            values["grad_norm"] = norm
+            values = train_step(
+                model,
+                batch,
+                optimizer,
+                guard,
+                iteration=iteration,
+                lr=lr,
+                loss_weights=loss_weights,
+                precision=precision,
+                clip_grad_norm=clip_grad_norm,
+            )
             seconds = time.perf_counter() - begun
             metrics.step(iteration, lr, values, images=len(batch.images), seconds=seconds, waited=waited)
 
@@ -150,6 +152,44 @@ def train(
             batches.close()  # ends the workers of a loader
         metrics.close()
     return saver.final(max_iter - 1)
+
+
+def train_step(
+    model: nn.Module,
+    batch: Batch,
+    optimizer: Optimizer,
+    guard: Guard,
+    *,
+    iteration: int,
+    lr: float,
+    loss_weights: Mapping[str, float],
+    precision: str = "fp32",
+    clip_grad_norm: float = 0.0,
+) -> dict[str, Tensor]:
+    """One step: losses, gradient, guard, update.
+
+    Args:
+        model: in train mode, on the device of ``batch``.
+        optimizer: has the learning rate ``lr``, which is for messages here.
+        guard: of the optimizer.
+        iteration: for messages.
+        loss_weights, precision, clip_grad_norm: see ``train``.
+
+    Returns:
+        What metrics are made of, 0-d tensors: the total, its weighted and raw parts, the model's metrics, and
+        the norm of the gradient.
+
+    Raises:
+        RunError: a loss or gradient that is not finite, or no memory.
+    """
+    with memory_errors_named(batch):
+        raw, values, total = _losses(model, batch, loss_weights, precision)
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        norm = _clip(optimizer, clip_grad_norm)
+        guard.check(Step(iteration, lr, raw, norm, batch), total)
+        optimizer.step()
+    return values | {"grad_norm": norm}
 
 
 def _next(batches: Iterator[Batch], iteration: int) -> Batch:
