@@ -15,8 +15,8 @@ from detectron_libra.builders.data import class_names_at_hand, preparation, test
 from detectron_libra.builders.rules import geometry_of
 from detectron_libra.builders.settings import configuration_for
 from detectron_libra.builders.testing import load_detector, precision_of
-from detectron_libra.builders.weights import class_names_of, read_weights
-from detectron_libra.config import Config, infer, with_values
+from detectron_libra.builders.weights import cache_folder, class_names_of, read_weights, with_classes
+from detectron_libra.config import Config, infer
 from detectron_libra.data.batches import arrange, collate, prepare
 from detectron_libra.data.coco import Record
 from detectron_libra.data.folder import as_dataset, list_images, without_boxes
@@ -131,28 +131,19 @@ def load(
         raise UsageError(
             f"{weights.source}: no configuration in it; give the one it was trained with (--cfg)"
         )
-    names = class_names_of(weights) or class_names_at_hand(cfg)
     if cfg.MODEL.NUM_CLASSES == -1:
-        if not names:
-            raise UsageError(
-                f"MODEL.NUM_CLASSES: -1, and {weights.source} names no classes; set it to their number + 1"
-            )
-        cfg = with_values(cfg, {"MODEL.NUM_CLASSES": len(names) + 1})
+        cfg = with_classes(cfg, weights)
+    if cfg.MODEL.NUM_CLASSES == -1:
+        raise InputError(f"{source}: does not tell the number of classes; set MODEL.NUM_CLASSES")
+    names = class_names_of(weights) or class_names_at_hand(cfg)
     if not names:
         names = tuple(f"class {c}" for c in range(1, cfg.MODEL.NUM_CLASSES))
         log.info(
             "%s names no classes, and no data set of the configuration is at hand: they are called by number",
-            weights.source,
+            source,
         )
     device = session.start(cfg)
     return Predictor(load_detector(infer(cfg), weights, device), cfg, names, device)
-
-
-def cache_folder(cfg: Config | None, opts: Sequence[str]) -> str:
-    """DOWNLOAD_CACHE, which is needed before the configuration that weights may hold."""
-    return dict(zip(opts[::2], opts[1::2], strict=False)).get(
-        "DOWNLOAD_CACHE", (cfg or Config()).DOWNLOAD_CACHE
-    )
 
 
 def predict_files(
