@@ -8,6 +8,32 @@ torchvision's models/detection for its own.
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
+
+def flip_boxes(boxes: Tensor, size: tuple[int, int], *, extent: float, flip_x: bool, flip_y: bool) -> Tensor:
+    """Boxes of the mirrored image.
+
+    Args:
+        boxes: (G, 4) float32 x1 y1 x2 y2 in pixels of the image.
+        size: (height, width) of the image in pixels.
+        extent: of the geometry: corners that name pixels mirror at W - 1, edges at W.
+        flip_x, flip_y: which axes are mirrored.
+
+    Returns:
+        (G, 4) float32.
+
+    Source: Detectron's utils/boxes.py (flip_boxes).
+    """
+    x1, y1, x2, y2 = boxes.unbind(1)
+    height, width = size
+    if flip_x:
+        x1, x2 = width - x2 - extent, width - x1 - extent
+    if flip_y:
+        y1, y2 = height - y2 - extent, height - y1 - extent
+    return torch.stack([x1, y1, x2, y2], dim=1)
+
 
 @dataclass(frozen=True)
 class Geometry:

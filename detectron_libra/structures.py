@@ -11,6 +11,18 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from detectron_libra.geometry import flip_boxes
+
+
+def stretched_width(width: int, stretch: float) -> int:
+    """Width in whole pixels, at least 1, of an image that is made wider or narrower by a factor."""
+    return max(1, round(width * stretch))
+
+
+def stretch_boxes(boxes: Tensor, stretch: float) -> Tensor:
+    """Boxes (K, 4) of the stretched image. Source: Detectron's utils/boxes.py (aspect_ratio)."""
+    return boxes * boxes.new_tensor([stretch, 1.0, stretch, 1.0])
+
 
 @dataclass(frozen=True)
 class Targets:
@@ -39,7 +51,14 @@ class Targets:
 
 @dataclass(frozen=True)
 class ImageMeta:
-    """Where an image of a batch came from, and how it was changed. Stays on the host."""
+    """Where an image of a batch came from, and how it was changed. Stays on the host.
+
+    Attributes:
+        height, width: of the original image, in pixels.
+        scale: resized / shown; what is shown is the original, stretched first and mirrored then.
+        flip_x, flip_y: mirrored left to right, top to bottom.
+        stretch: shown / original width; heights are equal.
+    """
 
     image_id: int | str
     file: str
@@ -48,6 +67,27 @@ class ImageMeta:
     scale: float
     flip_x: bool = False
     flip_y: bool = False
+    stretch: float = 1.0
+
+    @property
+    def shown_size(self) -> tuple[int, int]:
+        """Height and width in pixels after stretching, before scaling."""
+        return self.height, stretched_width(self.width, self.stretch)
+
+    def to_shown(self, boxes: Tensor, *, extent: float) -> Tensor:
+        """Boxes (K, 4) in pixels of the original, as they lie in the image that is shown, before scaling.
+
+        Args:
+            extent: ``Geometry.extent``.
+        """
+        if self.stretch != 1:
+            boxes = stretch_boxes(boxes, self.stretch)
+        return flip_boxes(boxes, self.shown_size, extent=extent, flip_x=self.flip_x, flip_y=self.flip_y)
+
+    def to_original(self, boxes: Tensor, *, extent: float) -> Tensor:
+        """The inverse of ``to_shown``."""
+        boxes = flip_boxes(boxes, self.shown_size, extent=extent, flip_x=self.flip_x, flip_y=self.flip_y)
+        return boxes if self.stretch == 1 else stretch_boxes(boxes, 1 / self.stretch)
 
 
 @dataclass(frozen=True)

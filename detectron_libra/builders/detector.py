@@ -16,16 +16,8 @@ log = logging.getLogger(__name__)
 
 #: Keys that would change what comes out, but do not yet: told when they are set.
 WITHOUT_EFFECT_YET = (
-    "DEDUP_BOXES",
-    "EXPECTED_RESULTS",
-    "TEST.COMPETITION_MODE",
-    "TEST.PROPOSAL_FILES",
-    "TEST.PROPOSAL_LIMIT",
     "TRAIN.BBOX_THRESH",
-    "TRAIN.CROWD_FILTER_THRESH",
     "TRAIN.GT_MIN_AREA",
-    "TRAIN.PROPOSAL_FILES",
-    "VIS",
 )
 
 
@@ -46,12 +38,6 @@ def refuse_what_is_missing(cfg: Config) -> None:
         UsageError: naming the key.
     """
     values = values_of(cfg)
-    asked = {
-        "TEST.SOFT_NMS.ENABLED": cfg.TEST.SOFT_NMS.ENABLED,
-        "TEST.BBOX_VOTE.ENABLED": cfg.TEST.BBOX_VOTE.ENABLED,
-        "TEST.BBOX_AUG.ENABLED": cfg.TEST.BBOX_AUG.ENABLED,
-        "TEST.BBOX_REG False": not cfg.TEST.BBOX_REG,
-    }
     if cfg.GROUP_NORM.NUM_GROUPS < 1 or cfg.GROUP_NORM.DIM_PER_GP > 0:
         raise UsageError(
             "GROUP_NORM.DIM_PER_GP: not available yet; set it to -1, and GROUP_NORM.NUM_GROUPS to 1 or more"
@@ -59,9 +45,6 @@ def refuse_what_is_missing(cfg: Config) -> None:
     ignored = [name for name in WITHOUT_EFFECT_YET if values[name] != KEYS[name].default]
     if ignored:
         log.warning("%s: without effect yet", ", ".join(ignored))
-    missing = [name for name, on in asked.items() if on]
-    if missing:
-        raise UsageError(f"{', '.join(missing)}: not available yet; remove it")
     if not math.isfinite(cfg.SOLVER.BASE_LR):
         raise UsageError(f"SOLVER.BASE_LR: {cfg.SOLVER.BASE_LR} is not a finite number")
 

@@ -5,30 +5,27 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from detectron_libra.builders import session
-from detectron_libra.builders.data import class_names_at_hand, preparation, test_loader
-from detectron_libra.builders.rules import geometry_of
+from detectron_libra.builders.augmentation import merging, views
+from detectron_libra.builders.data import class_names_at_hand, preparation
 from detectron_libra.builders.settings import configuration_for
 from detectron_libra.builders.testing import load_detector, precision_of
 from detectron_libra.builders.weights import cache_folder, class_names_of, read_weights, with_classes
 from detectron_libra.config import Config, infer
-from detectron_libra.data.batches import arrange, collate, prepare
-from detectron_libra.data.coco import Record
-from detectron_libra.data.folder import as_dataset, list_images, without_boxes
-from detectron_libra.data.images import read_image, read_size
+from detectron_libra.data.batches import Prepared, arrange, collate, prepare
+from detectron_libra.data.folder import without_boxes
+from detectron_libra.data.images import read_size
 from detectron_libra.data.plan import Sample
 from detectron_libra.engine.saving import FINAL
 from detectron_libra.engine.test import detect
 from detectron_libra.errors import InputError, UsageError
-from detectron_libra.evaluation.pictures import draw, write_picture
-from detectron_libra.evaluation.results import write_json
-from detectron_libra.files import ensure_writable
-from detectron_libra.structures import Detections
+from detectron_libra.structures import Batch, Detections
 from detectron_libra.weights.download import is_address
 
 log = logging.getLogger(__name__)
@@ -56,28 +53,34 @@ class Predictor:
         Raises:
             InputError: a file cannot be read. TypeError: something else than these.
         """
-        many = images if isinstance(images, (list, tuple)) else [images]
-        precision = precision_of(self.cfg, training=False)
-        found: list[Detections] = []
-        self.model.eval()
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"),
-        ):
-            for k in range(0, len(many), self.cfg.TEST.IMS_PER_BATCH):
-                group = many[k : k + self.cfg.TEST.IMS_PER_BATCH]
-                items = [self._prepare(image, k + i) for i, image in enumerate(group)]
-                batch = collate(items, stride=preparation(self.cfg).stride, with_targets=False)
-                found += [d.to("cpu") for d in self.model(batch.to(self.device))]
-        return found
+        many: list[Any] = [*images] if isinstance(images, (list, tuple)) else [images]
+        groups = range(0, len(many), self.cfg.TEST.IMS_PER_BATCH)
+        batches = (
+            self._batch(many[k : k + self.cfg.TEST.IMS_PER_BATCH], k, view)
+            for k in groups
+            for view in views(self.cfg)
+        )
+        found = detect(
+            self.model,
+            batches,
+            device=self.device,
+            precision=precision_of(self.cfg, training=False),
+            progress=False,
+            merging=merging(self.cfg),
+        )
+        return [found.detections[k] for k in range(len(many))]
 
-    def _prepare(self, image: Image, number: int):
+    def _batch(self, images: Sequence[Image], first: int, view: Sample) -> Batch:
+        """The images in one view; their ids are their places, counted from ``first``."""
+        items = [self._prepare(image, first + i, view) for i, image in enumerate(images)]
+        return collate(items, stride=preparation(self.cfg).stride, with_targets=False)
+
+    def _prepare(self, image: Image, number: int, view: Sample) -> Prepared:
         how = preparation(self.cfg)
-        sample = Sample(0, self.cfg.TEST.SCALE)
         if isinstance(image, (str, os.PathLike)):
-            return prepare(without_boxes(number, os.fspath(image), *read_size(os.fspath(image))), sample, how)
+            return prepare(without_boxes(number, os.fspath(image), *read_size(os.fspath(image))), view, how)
         pixels = as_pixels(image)
-        return arrange(pixels, without_boxes(number, f"image {number}", *pixels.shape[1:]), sample, how)
+        return arrange(pixels, without_boxes(number, f"image {number}", *pixels.shape[1:]), view, how)
 
 
 def as_pixels(image: object) -> Tensor:
@@ -110,6 +113,23 @@ def find_weights(place: str | os.PathLike) -> Path:
     return found[-1]
 
 
+def refuse_incomplete(cfg: Config) -> None:
+    """Refuse a model that does not go from an image to detections on its own.
+
+    Raises:
+        UsageError: naming the key.
+    """
+    if cfg.MODEL.RPN_ONLY:
+        raise UsageError(
+            "MODEL.RPN_ONLY: True: a proposal network alone names no objects; give another model"
+        )
+    if cfg.FAST_RCNN.ROI_BOX_HEAD and not cfg.RPN.RPN_ON and not cfg.RETINANET.RETINANET_ON:
+        raise UsageError(
+            "MODEL.FASTER_RCNN: False: this model needs stored proposals of its images; test it with "
+            "tools/test_net.py and TEST.PROPOSAL_FILES, or give one with an RPN"
+        )
+
+
 def load(
     place: str | os.PathLike, *, cfg: Config | None = None, opts: Sequence[str] = (), key: str = "weights"
 ) -> Predictor:
@@ -131,6 +151,7 @@ def load(
         raise UsageError(
             f"{weights.source}: no configuration in it; give the one it was trained with (--cfg)"
         )
+    refuse_incomplete(infer(cfg))
     if cfg.MODEL.NUM_CLASSES == -1:
         cfg = with_classes(cfg, weights)
     if cfg.MODEL.NUM_CLASSES == -1:
@@ -144,67 +165,3 @@ def load(
         )
     device = session.start(cfg)
     return Predictor(load_detector(infer(cfg), weights, device), cfg, names, device)
-
-
-def predict_files(
-    predictor: Predictor,
-    place: str,
-    output: str,
-    *,
-    extension: str = "",
-    threshold: float = 0.7,
-    picture_extension: str = "png",
-    always: bool = False,
-) -> dict[str, Detections]:
-    """Detections of an image or of all images of a folder, written as pictures and as detections.json.
-
-    Args:
-        place: image or folder; extension: only files with this ending.
-        output: folder of the results, made where it is missing.
-        threshold: lowest score of a box that is drawn.
-        picture_extension: png, jpg or pdf.
-        always: write a picture even where nothing reaches the threshold.
-
-    Returns:
-        Detections by file.
-    """
-    folder = ensure_writable(output)
-    dataset = as_dataset(list_images(place, extension), predictor.class_names)
-    cfg, device = predictor.cfg, predictor.device
-    loader = test_loader(cfg, dataset, pin_memory=device.type == "cuda")
-    found = detect(predictor.model, loader, device=device, precision=precision_of(cfg, training=False))
-    written = 0
-    for record in dataset.records:
-        detections = found.detections[record.image_id]
-        if not always and not (detections.scores >= threshold).any():
-            continue
-        picture = draw(
-            read_image(record.file),
-            detections,
-            None,
-            predictor.class_names,
-            threshold=threshold,
-            extent=geometry_of(cfg).extent,
-        )
-        write_picture(folder / f"{Path(record.file).name}.{picture_extension}", picture)
-        written += 1
-    write_json(folder / "detections.json", [as_json(predictor, r, found.detections) for r in dataset.records])
-    log.info(
-        "%d images, %.1f images/s; %d pictures with boxes of score >= %g, and detections.json, in %s",
-        len(dataset.records),
-        found.images_per_s,
-        written,
-        threshold,
-        folder,
-    )
-    return {str(file): detections for file, detections in found.detections.items()}
-
-
-def as_json(predictor: Predictor, record: Record, found: dict) -> dict:
-    """Detections of one image in words: file, size, and class, score and box [x1, y1, x2, y2] of each."""
-    detections = found[record.image_id]
-    rows = zip(
-        detections.classes.tolist(), detections.scores.tolist(), detections.boxes.tolist(), strict=True
-    )
-    objects = [{"class": predictor.class_names[c - 1], "score": score, "box": box} for c, score, box in rows]
-    return {"file": record.file, "width": record.width, "height": record.height, "objects": objects}

@@ -6,8 +6,8 @@ from torch import nn
 from detectron_libra.config.schema import Config
 from detectron_libra.geometry import GEOMETRIES, Geometry
 from detectron_libra.modeling.losses import BalancedL1Loss, SmoothL1Loss
-from detectron_libra.modeling.postprocess import DetectionRule
 from detectron_libra.modeling.sampling import IoUSampling
+from detectron_libra.modeling.suppression import BoxVoting, DetectionRule, SoftNMS
 
 EVERY_BOX = 1 << 30  # a limit that limits nothing: the meaning of 0 in Detectron's keys
 
@@ -40,10 +40,16 @@ def crowd_threshold(cfg: Config) -> float | None:
 
 def detection_rule(cfg: Config, score_threshold: float) -> DetectionRule:
     """What is reported of an image."""
+    soft, voting = cfg.TEST.SOFT_NMS, cfg.TEST.BBOX_VOTE
     return DetectionRule(
         score_threshold=score_threshold,
         nms_threshold=cfg.TEST.NMS,
         detections_per_image=cfg.TEST.DETECTIONS_PER_IM or EVERY_BOX,
         geometry=geometry_of(cfg),
         box_clip=cfg.BBOX_XFORM_CLIP,
+        regress=cfg.TEST.BBOX_REG,
+        soft=SoftNMS(soft.METHOD, soft.SIGMA) if soft.ENABLED else None,
+        voting=BoxVoting(voting.VOTE_TH, voting.SCORING_METHOD, voting.SCORING_METHOD_BETA)
+        if voting.ENABLED
+        else None,
     )

@@ -30,6 +30,7 @@ def contradictions(cfg: Config) -> Iterator[Contradiction]:
     yield from _pyramid(cfg)
     yield from _sampling(cfg)
     yield from _solver(cfg)
+    yield from _augmentation(cfg)
 
 
 def _model(cfg: Config) -> Iterator[Contradiction]:
@@ -141,3 +142,31 @@ def _solver(cfg: Config) -> Iterator[Contradiction]:
     if solver.LR_POLICY == "steps_with_lrs" and len(solver.LRS) != len(solver.STEPS):
         count = f"{len(solver.LRS)} learning rates for {len(solver.STEPS)} steps"
         yield ("SOLVER.LRS", "SOLVER.STEPS", "SOLVER.LR_POLICY"), f"{count}; give one for each"
+
+
+def _augmentation(cfg: Config) -> Iterator[Contradiction]:
+    aug = cfg.TEST.BBOX_AUG
+    if not aug.ENABLED:
+        return
+    scores, boxes = "TEST.BBOX_AUG.SCORE_HEUR", "TEST.BBOX_AUG.COORD_HEUR"
+    if aug.SCALE_SIZE_DEP:
+        yield (
+            ("TEST.BBOX_AUG.SCALE_SIZE_DEP",),
+            "scales by the size of objects are not available, nor are they in Detectron; set it to False",
+        )
+    if (aug.SCORE_HEUR == "UNION") != (aug.COORD_HEUR == "UNION"):
+        yield (
+            (scores, boxes),
+            f"{aug.SCORE_HEUR} does not go with {boxes} {aug.COORD_HEUR}; set both to UNION, or neither",
+        )
+    elif aug.SCORE_HEUR != "UNION" and not cfg.TEST.PRECOMPUTED_PROPOSALS:
+        yield (
+            (scores, boxes),
+            f"{aug.SCORE_HEUR} and {boxes} {aug.COORD_HEUR} need the same stored proposals in every view; "
+            "set both to UNION",
+        )
+    if cfg.MODEL.RPN_ONLY:
+        yield (
+            ("TEST.BBOX_AUG.ENABLED", "MODEL.RPN_ONLY"),
+            "a proposal network alone has no detections to merge; set TEST.BBOX_AUG.ENABLED False",
+        )

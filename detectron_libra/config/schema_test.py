@@ -9,34 +9,48 @@ from detectron_libra.config.schema_unused import KpsAug, MaskAug
 
 @dataclass(frozen=True)
 class BboxAug:
-    """Boxes from several versions of the image."""
+    """Boxes from several views of the image. A RetinaNet has it here, too; Detectron ignores it there."""
 
     ENABLED: bool = key(False, "Switch.")
-    SCORE_HEUR: str = key("UNION", "How scores are combined.", choices=("UNION", "ID", "AVG"))
-    COORD_HEUR: str = key("UNION", "How boxes are combined.", choices=("UNION", "ID", "AVG"))
+    SCORE_HEUR: str = key(
+        "UNION",
+        "Scores: UNION of all candidates (with COORD_HEUR UNION); of stored proposals also AVG, the mean of the "
+        "views, or ID, that of the image as it is.",
+        choices=("UNION", "ID", "AVG"),
+    )
+    COORD_HEUR: str = key("UNION", "Boxes: as SCORE_HEUR.", choices=("UNION", "ID", "AVG"))
     H_FLIP: bool = key(False, "Add the mirror image.")
     SCALES: tuple[int, ...] = key((), "Further shorter sides.", unit="px", of=int, min=1)
-    MAX_SIZE: int = key(4000, "Upper bound of the longer side.", unit="px", min=1)
+    MAX_SIZE: int = key(4000, "Upper bound of the longer side at SCALES.", unit="px", min=1)
     SCALE_H_FLIP: bool = key(False, "Add the mirror image at each scale.")
-    SCALE_SIZE_DEP: bool = key(False, "Detectron never had an effect for it.", unused=True)
-    AREA_TH_LO: int = key(2500, "Area below which a box is small.", unit="px^2", unused=True)
-    AREA_TH_HI: int = key(32400, "Area above which a box is large.", unit="px^2", unused=True)
-    ASPECT_RATIOS: tuple[float, ...] = key((), "Stretch the image by these ratios.", of=float, above=0)
+    SCALE_SIZE_DEP: bool = key(False, "Has to be False: Detectron has no more than the name of it.")
+    AREA_TH_LO: int = key(2500, "Belongs to SCALE_SIZE_DEP.", unit="px^2", unused=True)
+    AREA_TH_HI: int = key(32400, "Belongs to SCALE_SIZE_DEP.", unit="px^2", unused=True)
+    ASPECT_RATIOS: tuple[float, ...] = key(
+        (),
+        "Add the image with its width multiplied by each of these, then scaled as usual.",
+        of=float,
+        above=0,
+    )
     ASPECT_RATIO_H_FLIP: bool = key(False, "Add the mirror image at each ratio.")
 
 
 @dataclass(frozen=True)
 class SoftNms:
-    """Lower the score of overlapping boxes instead of dropping them."""
+    """Lower the score of overlapping boxes instead of dropping them. The threshold is TEST.NMS."""
 
     ENABLED: bool = key(False, "Switch.")
-    METHOD: str = key("linear", "How the score falls.", choices=("linear", "gaussian", "hard"))
+    METHOD: str = key(
+        "linear",
+        "Factor of the score: 1 - IoU above the threshold; exp(-IoU^2 / SIGMA) at any IoU; 0 above the threshold.",
+        choices=("linear", "gaussian", "hard"),
+    )
     SIGMA: float = key(0.5, "Width of `gaussian`.", above=0)
 
 
 @dataclass(frozen=True)
 class BboxVote:
-    """Average of the boxes that NMS would drop."""
+    """Each box kept becomes the mean of those it stands for. RetinaNet has it here, too; not so in Detectron."""
 
     ENABLED: bool = key(False, "Switch.")
     VOTE_TH: float = key(0.8, "IoU from which a box votes.", min=0, max=1)
@@ -45,7 +59,11 @@ class BboxVote:
         "How the score of the result is made.",
         choices=("ID", "TEMP_AVG", "AVG", "IOU_AVG", "GENERALIZED_AVG", "QUASI_SUM"),
     )
-    SCORING_METHOD_BETA: float = key(1.0, "Parameter of some of these methods.")
+    SCORING_METHOD_BETA: float = key(
+        1.0,
+        "Temperature of TEMP_AVG, exponent of GENERALIZED_AVG and QUASI_SUM; Detectron always takes 1.",
+        above=0,
+    )
 
 
 @dataclass(frozen=True)
@@ -59,7 +77,7 @@ class Test:
     SCALE: int = key(600, "Shorter side.", unit="px", min=1)
     MAX_SIZE: int = key(1000, "Upper bound of the longer side.", unit="px", min=1)
     NMS: float = key(0.3, "IoU at which NMS drops a detection.", min=0, max=1)
-    BBOX_REG: bool = key(True, "Use the regressed boxes; otherwise the proposals themselves.")
+    BBOX_REG: bool = key(True, "Use the regressed boxes; otherwise the proposals or anchors themselves.")
     PROPOSAL_FILES: tuple[str, ...] = key((), "Proposal files, one per test set.", of=str)
     GENERATE_PROPOSALS_ON_GPU: bool = key(False, "Proposals are made where the model is.", unused=True)
     PROPOSAL_LIMIT: int = key(2000, "Proposals read per image from a file.", min=1)
@@ -70,7 +88,7 @@ class Test:
     DETECTIONS_PER_IM: int = key(100, "Best detections kept per image; 0: all.", min=0)
     SCORE_THRESH: float = key(0.05, "Detections of a lower score are dropped (Fast R-CNN).", min=0, max=1)
     COMPETITION_MODE: bool = key(True, "Keep the file of results after the evaluation.")
-    FORCE_JSON_DATASET_EVAL: bool = key(False, "Every set with annotations is evaluated.", unused=True)
+    FORCE_JSON_DATASET_EVAL: bool = key(False, "Measure PASCAL VOC sets as COCO sets only.")
     PRECOMPUTED_PROPOSALS: bool = key(True, "Inferred: False where the model has an RPN or is a RetinaNet.")
     CLASS_SPECIFIC_AR: bool = key(False, "Recall of proposals per class too.", unused=True)
     BBOX_AUG: BboxAug = section(BboxAug)

@@ -23,12 +23,16 @@ class Sample:
         index: position of its record.
         side: wanted length of the short side, in pixels.
         flip_x, flip_y: mirrored left to right, top to bottom.
+        stretch: wanted width / width of the original, before it is resized.
+        max_size: most pixels of the long side, where it is not that of the run.
     """
 
     index: int
     side: int
     flip_x: bool = False
     flip_y: bool = False
+    stretch: float = 1.0
+    max_size: int | None = None
 
 
 class TrainPlan:
@@ -114,7 +118,13 @@ class TrainPlan:
         ]
 
 
-def test_batches(count: int, side: int, images_per_batch: int) -> list[tuple[Sample, ...]]:
-    """Every record once, in order; the last batch may be short."""
-    samples = [Sample(i, side) for i in range(count)]
-    return [tuple(samples[k : k + images_per_batch]) for k in range(0, count, images_per_batch)]
+def test_batches(count: int, views: Sequence[Sample], images_per_batch: int) -> list[tuple[Sample, ...]]:
+    """Every record once in every view, in order; the last batch of each view may be short.
+
+    Args:
+        count: records.
+        views: how they are shown; the place in ``index`` is not looked at. The views of the same images follow
+            one another.
+    """
+    groups = [range(count)[k : k + images_per_batch] for k in range(0, count, images_per_batch)]
+    return [tuple(replace(view, index=i) for i in group) for group in groups for view in views]

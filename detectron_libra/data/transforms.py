@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Resizing and flipping of images and their boxes, with Detectron's arithmetic."""
+"""Resizing and flipping of images, with Detectron's arithmetic."""
 
 from __future__ import annotations
 
@@ -57,26 +57,3 @@ def flip_image(image: Tensor, flip_x: bool, flip_y: bool) -> Tensor:
     """(3, H, W) mirrored left to right (x) and top to bottom (y)."""
     dims = [d for d, on in ((2, flip_x), (1, flip_y)) if on]
     return image.flip(dims) if dims else image
-
-
-def flip_boxes(boxes: Tensor, size: tuple[int, int], *, extent: float, flip_x: bool, flip_y: bool) -> Tensor:
-    """Boxes of the mirrored image.
-
-    Args:
-        boxes: (G, 4) float32 x1 y1 x2 y2 in pixels of the image.
-        size: (height, width) of the image in pixels.
-        extent: of the geometry: corners that name pixels mirror at W - 1, edges at W.
-        flip_x, flip_y: which axes are mirrored.
-
-    Returns:
-        (G, 4) float32.
-
-    Source: Detectron's utils/boxes.py (flip_boxes).
-    """
-    x1, y1, x2, y2 = boxes.unbind(1)
-    height, width = size
-    if flip_x:
-        x1, x2 = width - x2 - extent, width - x1 - extent
-    if flip_y:
-        y1, y2 = height - y2 - extent, height - y1 - extent
-    return torch.stack([x1, y1, x2, y2], dim=1)

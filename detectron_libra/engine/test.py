@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,9 @@ from tqdm import tqdm
 
 from detectron_libra.engine.guard import memory_errors_named
 from detectron_libra.engine.signals import StopFlag
-from detectron_libra.structures import Batch, Detections
+from detectron_libra.modeling.merging import Merging, merge
+from detectron_libra.modeling.suppression import Candidates, best_detections
+from detectron_libra.structures import Batch, Detections, ImageMeta
 
 
 class Detected(NamedTuple):
@@ -32,17 +35,23 @@ def detect(
     precision: str = "fp32",
     progress: bool = True,
     stop: StopFlag | None = None,
+    merging: Merging | None = None,
+    told: Callable[[int], None] | None = None,
 ) -> Detected:
     """Detects the objects in every image of a loader.
 
     Args:
-        model: on ``device``; in eval mode ``model(batch)`` gives the Detections of each image. Is left in the
-            mode that it came in.
+        model: on ``device``; in eval mode ``model(batch)`` gives the Detections of each image. With ``merging``
+            it needs ``candidates`` and ``detection``, as our detectors have them. Is left in the mode that it
+            came in.
         loader: batches without targets; with ``len`` for the progress bar, or without.
         device: to compute on.
         precision: ``fp32``, or ``bf16`` for autocast around the model.
         progress: show a bar where stderr is a terminal.
         stop: once it is set, SystemExit is raised.
+        merging: the loader gives so many batches, one view each, of the same images one after another, and this
+            is how they are merged; None: every image comes once.
+        told: called after every image with the number of those done, where no bar is shown.
 
     Returns:
         Detected.
@@ -59,13 +68,50 @@ def detect(
     model.eval()
     try:
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            for batch in bar:
-                if stop:
-                    raise SystemExit(stop.exit_code)
-                with memory_errors_named(batch):
-                    results = model(batch.to(device))
-                for meta, detections in zip(batch.metas, results, strict=True):
-                    found[meta.image_id] = detections.to("cpu")
+            batches = _until(stop, bar)
+            pairs = (
+                _plain(model, batches, device)
+                if merging is None
+                else _merged(model, batches, device, merging)
+            )
+            for meta, detections in pairs:
+                found[meta.image_id] = detections.to("cpu")
+                if told and hidden:
+                    told(len(found))
     finally:
         model.train(was_training)
     return Detected(found, len(found) / max(time.perf_counter() - begun, 1e-9))
+
+
+def _until(stop: StopFlag | None, batches: Iterable[Batch]) -> Iterator[Batch]:
+    for batch in batches:
+        if stop:
+            raise SystemExit(stop.exit_code)
+        yield batch
+
+
+def _plain(
+    model: nn.Module, batches: Iterable[Batch], device: torch.device
+) -> Iterator[tuple[ImageMeta, Detections]]:
+    """Each image, and what was found in it."""
+    for batch in batches:
+        with memory_errors_named(batch):
+            results = model(batch.to(device))
+        yield from zip(batch.metas, results, strict=True)
+
+
+def _merged(
+    model: nn.Module, batches: Iterator[Batch], device: torch.device, merging: Merging
+) -> Iterator[tuple[ImageMeta, Detections]]:
+    """Each image, and what was found in its views together; suppression comes once, at the end."""
+    for first in batches:
+        found: list[list[Candidates]] = []
+        # only the detector of stored proposals has rows that can be averaged
+        options = {"every": True} if merging.needs_every_candidate else {}
+        for batch in chain([first], islice(batches, merging.views - 1)):
+            with memory_errors_named(batch):
+                found.append(model.candidates(batch.to(device), **options))
+        rule = model.detection
+        for meta, *views in zip(first.metas, *found, strict=True):
+            together = merge(views, merging, score_threshold=rule.score_threshold)
+            yield meta, best_detections(together, rule)

@@ -59,7 +59,8 @@ def train(
 
     Args:
         model: on ``device``; in train mode it maps a Batch to (raw losses, metrics), dicts of 0-d tensors.
-        loader: one Batch per iteration, from the first one to be done.
+        loader: one Batch per iteration, from the first one to be done; ``ready`` of them, where it has this
+            attribute, lie in its queue.
         optimizer: from optim.build_optimizer; restored by checkpoint.restore in a resumed run.
         schedule: learning rate of each iteration.
         loss_weights: factor of each raw loss in the total.
@@ -117,24 +118,27 @@ def train(
 
     try:
         for iteration in range(start, max_iter):
-            begun = time.perf_counter()
+            begun, queued = time.perf_counter(), getattr(loader, "ready", 0)
             batch = _next(batches, iteration)
             waited = time.perf_counter() - begun
             batch = batch.to(device)
 
             lr = schedule.lr(iteration)
             set_lr(optimizer, lr, scale_momentum=scale_momentum, threshold=scale_momentum_threshold)
-            with memory_errors_named(batch):
-                raw, values, total = _losses(model, batch, loss_weights, precision)
-                optimizer.zero_grad(set_to_none=True)
-                total.backward()
-                norm = _clip(optimizer, clip_grad_norm)
-                guard.check(Step(iteration, lr, raw, norm, batch), total)
-                optimizer.step()
-
-            values["grad_norm"] = norm
+            values = train_step(
+                model,
+                batch,
+                optimizer,
+                guard,
+                iteration=iteration,
+                lr=lr,
+                loss_weights=loss_weights,
+                precision=precision,
+                clip_grad_norm=clip_grad_norm,
+            )
             seconds = time.perf_counter() - begun
-            metrics.step(iteration, lr, values, images=len(batch.images), seconds=seconds, waited=waited)
+            pace = {"images": len(batch.images), "seconds": seconds, "waited": waited, "queued": queued}
+            metrics.step(iteration, lr, values, **pace)
 
             done, last = iteration + 1, iteration + 1 == max_iter
             to_evaluate = evaluate is not None and eval_period > 0 and done % eval_period == 0 and not last
@@ -159,6 +163,44 @@ def train(
             batches.close()  # ends the workers of a loader
         metrics.close()
     return saver.final(max_iter - 1)
+
+
+def train_step(
+    model: nn.Module,
+    batch: Batch,
+    optimizer: Optimizer,
+    guard: Guard,
+    *,
+    iteration: int,
+    lr: float,
+    loss_weights: Mapping[str, float],
+    precision: str = "fp32",
+    clip_grad_norm: float = 0.0,
+) -> dict[str, Tensor]:
+    """One step: losses, gradient, guard, update.
+
+    Args:
+        model: in train mode, on the device of ``batch``.
+        optimizer: has the learning rate ``lr``, which is for messages here.
+        guard: of the optimizer.
+        iteration: for messages.
+        loss_weights, precision, clip_grad_norm: see ``train``.
+
+    Returns:
+        What metrics are made of, 0-d tensors: the total, its weighted and raw parts, the model's metrics, and
+        the norm of the gradient.
+
+    Raises:
+        RunError: a loss or gradient that is not finite, or no memory.
+    """
+    with memory_errors_named(batch):
+        raw, values, total = _losses(model, batch, loss_weights, precision)
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        norm = _clip(optimizer, clip_grad_norm)
+        guard.check(Step(iteration, lr, raw, norm, batch), total)
+        optimizer.step()
+    return values | {"grad_norm": norm}
 
 
 def _next(batches: Iterator[Batch], iteration: int) -> Batch:

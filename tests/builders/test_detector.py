@@ -204,10 +204,6 @@ def test_class_agnostic_boxes_have_two_columns():
         ("faster_rcnn", {"FPN__MULTILEVEL_ROIS": False}, "FPN.MULTILEVEL_ROIS"),
         ("retinanet", {"FPN__MULTILEVEL_ROIS": True}, "FPN.RPN_MIN_LEVEL"),
         ("faster_rcnn", {"FPN__ROI_MIN_LEVEL": 3}, "FPN.ROI_MIN_LEVEL"),
-        ("faster_rcnn", {"TEST__SOFT_NMS__ENABLED": True}, "TEST.SOFT_NMS.ENABLED"),
-        ("faster_rcnn", {"TEST__BBOX_VOTE__ENABLED": True}, "TEST.BBOX_VOTE.ENABLED"),
-        ("faster_rcnn", {"TEST__BBOX_AUG__ENABLED": True}, "TEST.BBOX_AUG.ENABLED"),
-        ("faster_rcnn", {"TEST__BBOX_REG": False}, "TEST.BBOX_REG"),
         ("faster_rcnn", {"FPN__FPN_ON": False}, "FPN.FPN_ON"),
         ("faster_rcnn", {"MODEL__FASTER_RCNN": False, "FAST_RCNN__ROI_BOX_HEAD": ""}, "MODEL.FASTER_RCNN"),
         ("faster_rcnn", {"MODEL__CONV_BODY": "FPN.add_fpn_resnet18_conv4_body"}, "MODEL.CONV_BODY"),
@@ -226,8 +222,8 @@ def test_what_there_is_not_is_refused_by_its_key(kind, changes, key):
 
 
 def test_keys_without_effect_are_told(caplog):
-    build_detector(config("retinanet", TRAIN__GT_MIN_AREA=400, VIS=True), 4)
-    assert "TRAIN.GT_MIN_AREA, VIS: without effect yet" in caplog.text
+    build_detector(config("retinanet", TRAIN__GT_MIN_AREA=400, TRAIN__BBOX_THRESH=0.4), 4)
+    assert "TRAIN.BBOX_THRESH, TRAIN.GT_MIN_AREA: without effect yet" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import pytest
 from detectron_libra.config import load_config, with_options
 from detectron_libra.errors import UsageError
 
+AUG = ["TEST.BBOX_AUG.ENABLED", "True"]
+MEAN = [*AUG, "TEST.BBOX_AUG.SCORE_HEUR", "AVG"]
 RETINANET = ["FPN.FPN_ON", "True", "RETINANET.RETINANET_ON", "True"]
 
 
@@ -22,6 +24,32 @@ RETINANET = ["FPN.FPN_ON", "True", "RETINANET.RETINANET_ON", "True"]
 def test_a_contradiction_names_its_key(opts, message):
     with pytest.raises(UsageError, match=message):
         load_config(None, opts)
+
+
+@pytest.mark.parametrize(
+    ("opts", "message"),
+    [
+        (MEAN, r"SCORE_HEUR: AVG does not go with TEST\.BBOX_AUG\.COORD_HEUR UNION"),
+        ([*AUG, "TEST.BBOX_AUG.COORD_HEUR", "ID"], r"SCORE_HEUR: UNION does not go with .*COORD_HEUR ID"),
+        (
+            [*MEAN, "TEST.BBOX_AUG.COORD_HEUR", "ID", "MODEL.FASTER_RCNN", "True"],
+            r"SCORE_HEUR: AVG and TEST\.BBOX_AUG\.COORD_HEUR ID need the same stored proposals",
+        ),
+        ([*MEAN, "TEST.BBOX_AUG.COORD_HEUR", "AVG", *RETINANET], "need the same stored proposals"),
+        ([*AUG, "TEST.BBOX_AUG.SCALE_SIZE_DEP", "True"], r"TEST\.BBOX_AUG\.SCALE_SIZE_DEP: .*not available"),
+        ([*AUG, "MODEL.RPN_ONLY", "True"], r"TEST\.BBOX_AUG\.ENABLED: a proposal network alone"),
+    ],
+)
+def test_augmentation_that_cannot_be_is_refused_by_its_keys(opts, message):
+    """Detectron's assertions in im_detect_bbox_aug, before anything is built."""
+    with pytest.raises(UsageError, match=message) as error:
+        load_config(None, opts)
+    assert "\n" not in str(error.value)
+
+
+def test_means_of_stored_proposals_and_keys_of_augmentation_that_is_off_are_taken():
+    load_config(None, [*MEAN, "TEST.BBOX_AUG.COORD_HEUR", "ID"])
+    load_config(None, ["TEST.BBOX_AUG.SCORE_HEUR", "AVG", "TEST.BBOX_AUG.SCALE_SIZE_DEP", "True"])
 
 
 def test_options_on_top_of_a_configuration_keep_the_rest():

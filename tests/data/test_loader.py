@@ -10,6 +10,7 @@ import torch
 
 from detectron_libra.data.coco import load_coco
 from detectron_libra.data.loader import build_test_loader, build_train_loader
+from detectron_libra.data.plan import Sample
 from detectron_libra.errors import InputError, RunError
 from tests.data.coco_files import coco, write
 
@@ -83,6 +84,22 @@ def test_workers_change_nothing(dataset):
     assert len(alone) == len(two) == 8 and all(map(same, alone, two))
 
 
+def test_batches_that_wait_are_counted_where_workers_make_them(dataset):
+    loader = train(dataset, workers=2)
+    assert loader.ready == 0
+    batches = iter(loader)
+    next(batches)
+    end = time.monotonic() + 20
+    while loader.ready == 0 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert loader.ready > 0
+    batches.close()
+    assert loader.ready == 0
+    alone = train(dataset)
+    next(iter(alone))
+    assert alone.ready == 0
+
+
 def test_a_resumed_run_gets_the_batches_it_would_have_had(dataset):
     late = train(dataset, start_iteration=5)
     assert len(late) == 3
@@ -90,9 +107,28 @@ def test_a_resumed_run_gets_the_batches_it_would_have_had(dataset):
 
 
 def test_the_test_loader_shows_every_image_once_in_order(dataset):
-    batches = list(build_test_loader(dataset, scale=48, workers=2, **{**SETTINGS, "images_per_batch": 4}))
+    batches = list(
+        build_test_loader(dataset, views=[Sample(0, 48)], workers=2, **{**SETTINGS, "images_per_batch": 4})
+    )
     assert [m.image_id for b in batches for m in b.metas] == [1, 2, 3, 4, 5, 6]
     assert [len(b.images) for b in batches] == [4, 2] and batches[0].targets is None
+
+
+def test_a_stretched_view_is_scaled_after_stretching_and_resampled_once(dataset):
+    """Width round(ratio * W), then the rule of the short side; the view's own MAX_SIZE where it has one."""
+    views = [Sample(0, 48, stretch=2.0), Sample(0, 48, stretch=2.0, flip_x=True, max_size=200), Sample(0, 48)]
+    settings = {**SETTINGS, "images_per_batch": 1, "workers": 0, "resize_in_float": True}
+    stretched, mirrored, plain, *_ = build_test_loader(dataset, views=views, **settings)
+    assert stretched.sizes.tolist() == [[30, 80]] and stretched.metas[0].scale == 80 / 128
+    assert mirrored.sizes.tolist() == [[48, 128]] and mirrored.metas[0].scale == 1
+    assert (mirrored.metas[0].height, mirrored.metas[0].width, mirrored.metas[0].shown_size) == (
+        48,
+        64,
+        (48, 128),
+    )
+    # twice as wide: each pixel lies between two of the original, 3/4 and 1/4
+    image, wide = plain.images[0, :, :, :64], mirrored.images[0, :, :48, :128].flip(2)
+    torch.testing.assert_close(wide[:, :, 2:-2:2], 0.75 * image[:, :48, 1:-1] + 0.25 * image[:, :48, :-2])
 
 
 def test_sets_trained_together_are_all_seen_and_must_agree(dataset, tmp_path):

@@ -2,10 +2,11 @@
 """The plan of batches: every image, every epoch, the same from seed and iteration alone."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
-from detectron_libra.data.plan import TrainPlan, test_batches
+from detectron_libra.data.plan import Sample, TrainPlan, test_batches
 from detectron_libra.errors import InputError
 
 test_batches.__test__ = False  # a function of the package, not a test
@@ -73,5 +74,12 @@ def test_nothing_to_train_on_is_an_error():
 
 
 def test_test_batches_keep_the_order_and_the_rest():
-    batches = test_batches(5, 96, 2)
+    batches = test_batches(5, [Sample(0, 96)], 2)
     assert [[s.index for s in b] for b in batches] == [[0, 1], [2, 3], [4]]
+
+
+def test_views_of_the_same_images_follow_one_another():
+    views = [Sample(0, 96, flip_x=True), Sample(0, 120, stretch=2.0, max_size=200), Sample(0, 96)]
+    batches = test_batches(3, views, 2)
+    assert [[s.index for s in b] for b in batches] == [[0, 1]] * 3 + [[2]] * 3
+    assert [replace(b[0], index=0) for b in batches] == views * 2

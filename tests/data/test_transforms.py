@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from detectron_libra.data.transforms import flip_boxes, flip_image, resize, resized
+from detectron_libra.data.transforms import flip_image, resize, resized
+from detectron_libra.geometry import flip_boxes
 from tests import golden
 
 

@@ -8,12 +8,8 @@ import torch
 
 from detectron_libra.geometry import CONTINUOUS, DETECTRON, GEOMETRIES
 from detectron_libra.modeling.box_coding import decode
-from detectron_libra.modeling.postprocess import (
-    DetectionRule,
-    best_detections,
-    fast_rcnn_detections,
-    retinanet_detections,
-)
+from detectron_libra.modeling.postprocess import fast_rcnn_candidates, retinanet_candidates
+from detectron_libra.modeling.suppression import Candidates, DetectionRule, best_detections
 from detectron_libra.structures import Proposals
 from tests.modeling.scenes import batch
 
@@ -36,7 +32,8 @@ def retinanet(scores, anchors, *, r=None, b=None, top_n=1000, softmax=False, del
     """Levels of one row: scores per level (N, A, C'), anchors per level (A, 4)."""
     logits = [(logit(s) if not softmax else s).flatten(1)[..., None, None] for s in scores]
     deltas = deltas or [torch.zeros(len(s), 4 * s.shape[1], 1, 1) for s in scores]
-    return retinanet_detections(
+    r = r or rule()
+    found = retinanet_candidates(
         logits,
         deltas,
         anchors,
@@ -44,8 +41,9 @@ def retinanet(scores, anchors, *, r=None, b=None, top_n=1000, softmax=False, del
         num_classes=CLASSES,
         softmax=softmax,
         pre_nms_top_n=top_n,
-        rule=r or rule(),
+        rule=r,
     )
+    return [best_detections(candidates, r) for candidates in found]
 
 
 BOXES = torch.tensor([[0.0, 0, 20, 20], [30, 30, 60, 60]])
@@ -102,24 +100,25 @@ def test_an_image_without_candidates_has_no_detections():
 def test_nms_is_per_class_and_the_best_of_all_classes_are_kept():
     boxes = torch.tensor([[0.0, 0, 20, 20], [0, 0, 20, 19], [0, 0, 20, 18], [40, 40, 60, 60]])
     scores, classes = torch.tensor([0.6, 0.9, 0.8, 0.3]), torch.tensor([1, 1, 2, 1])
-    found = best_detections(boxes, scores, classes, rule())
+    found = best_detections(Candidates(boxes, scores, classes), rule())
     assert found.scores.tolist() == pytest.approx([0.9, 0.8, 0.3]) and found.classes.tolist() == [1, 2, 1]
-    found = best_detections(boxes, scores, classes, rule(detections_per_image=2))
+    found = best_detections(Candidates(boxes, scores, classes), rule(detections_per_image=2))
     assert found.scores.tolist() == pytest.approx([0.9, 0.8])
 
 
 def fast_rcnn(probabilities, deltas, boxes, b, r=None, valid=None):
-    """probabilities (N, P, C), deltas (N, P, K, 4), boxes (N, P, 4)."""
-    shape = probabilities.shape[:2]
+    """Detections from probabilities (N, P, C), deltas (N, P, K, 4), boxes (N, P, 4)."""
+    shape, r = probabilities.shape[:2], r or rule()
     valid = torch.ones(shape, dtype=torch.bool) if valid is None else valid
-    return fast_rcnn_detections(
+    found = fast_rcnn_candidates(
         probabilities.log().flatten(0, 1),
         deltas.flatten(0, 1),
         Proposals(boxes, torch.ones(shape), valid),
         b,
         box_weights=WEIGHTS,
-        rule=r or rule(),
+        rule=r,
     )
+    return [best_detections(candidates, r) for candidates in found]
 
 
 PROBABILITIES = torch.tensor([[[0.1, 0.6, 0.26, 0.04], [0.9, 0.03, 0.03, 0.04], [0.2, 0.1, 0.1, 0.6]]])

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from detectron_libra.modeling.detectors.proposing import ProposingTrunk
 from detectron_libra.modeling.detectors.regions import RegionHead
+from detectron_libra.modeling.suppression import Candidates, DetectionRule, best_detections
 from detectron_libra.structures import Batch, Detections
 
 
@@ -24,12 +25,23 @@ class FasterRCNN(ProposingTrunk):
 
     def forward(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]] | list[Detections]:
         """Raw losses and metrics in training, detections of each image otherwise."""
+        if not self.training:
+            return [best_detections(found, self.detection) for found in self.candidates(batch)]
         levels = self.features(batch)
         proposed = self.score_anchors(levels)
         proposals = self.choose_proposals(proposed, batch)
-        if not self.training:
-            return self.regions.detect(levels, proposals, batch)
         first, first_metrics = self.proposal_losses(proposed, batch)
         assert batch.targets is not None, "a training batch has targets"
         second, second_metrics = self.regions.losses(levels, proposals, batch.targets, batch.scales)
         return first | second, first_metrics | second_metrics
+
+    @property
+    def detection(self) -> DetectionRule:
+        """What is reported."""
+        return self.regions.detection
+
+    def candidates(self, batch: Batch) -> list[Candidates]:
+        """What may be a detection of each image, before suppression."""
+        levels = self.features(batch)
+        proposals = self.choose_proposals(self.score_anchors(levels), batch)
+        return self.regions.candidates(levels, proposals, batch)

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from detectron_libra.modeling.fast_rcnn_loss import fast_rcnn_losses
 from detectron_libra.modeling.layout import gather_rows
 from detectron_libra.modeling.matching import match_proposals
-from detectron_libra.modeling.postprocess import DetectionRule, fast_rcnn_detections
+from detectron_libra.modeling.postprocess import fast_rcnn_candidates
 from detectron_libra.modeling.sampling import RoISampling, sample_rois
+from detectron_libra.modeling.suppression import Candidates, DetectionRule
 from detectron_libra.ops.roi_align import roi_align
-from detectron_libra.structures import Batch, Detections, Proposals, Targets
+from detectron_libra.structures import Batch, Proposals, Targets
 
 
 @dataclass(frozen=True)
@@ -138,9 +139,11 @@ class RegionHead(nn.Module):
             box_loss=self.box_loss,
         )
 
-    def detect(self, levels: Sequence[Tensor], proposals: Proposals, batch: Batch) -> list[Detections]:
-        """Detections of each image."""
+    def candidates(
+        self, levels: Sequence[Tensor], proposals: Proposals, batch: Batch, *, every: bool = False
+    ) -> list[Candidates]:
+        """What may be a detection of each image, before suppression; ``every``: see ``fast_rcnn_candidates``."""
         logits, deltas = self.classify(levels, proposals.boxes)
-        return fast_rcnn_detections(
-            logits, deltas, proposals, batch, box_weights=self.box_weights, rule=self.detection
+        return fast_rcnn_candidates(
+            logits, deltas, proposals, batch, box_weights=self.box_weights, rule=self.detection, every=every
         )

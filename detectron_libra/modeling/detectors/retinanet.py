@@ -5,8 +5,9 @@ from torch import Tensor, nn
 
 from detectron_libra.modeling.anchors import AnchorGrid
 from detectron_libra.modeling.detectors.trunk import Trunk
-from detectron_libra.modeling.postprocess import DetectionRule, retinanet_detections
+from detectron_libra.modeling.postprocess import retinanet_candidates
 from detectron_libra.modeling.retinanet_loss import RetinaNetRule, retinanet_losses
+from detectron_libra.modeling.suppression import Candidates, DetectionRule, best_detections
 from detectron_libra.structures import Batch, Detections
 
 
@@ -41,18 +42,27 @@ class RetinaNet(Trunk):
 
     def forward(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]] | list[Detections]:
         """Raw losses and metrics in training, detections of each image otherwise."""
+        if not self.training:
+            return [best_detections(found, self.detection) for found in self.candidates(batch)]
+        assert batch.targets is not None, "a training batch has targets"
+        return retinanet_losses(
+            *self.score_anchors(batch), batch.targets, rule=self.rule, box_loss=self.box_loss
+        )
+
+    def score_anchors(self, batch: Batch) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Raw scores and deltas of the head, and the anchors, per level."""
         levels = self.features(batch)
         logits, deltas = self.head(levels)
-        anchors = self.anchors([(level.shape[2], level.shape[3]) for level in levels], levels[0].device)
-        if self.training:
-            assert batch.targets is not None, "a training batch has targets"
-            return retinanet_losses(
-                logits, deltas, anchors, batch.targets, rule=self.rule, box_loss=self.box_loss
-            )
-        return retinanet_detections(
+        return (
             logits,
             deltas,
-            anchors,
+            self.anchors([(level.shape[2], level.shape[3]) for level in levels], levels[0].device),
+        )
+
+    def candidates(self, batch: Batch) -> list[Candidates]:
+        """What may be a detection of each image, before suppression."""
+        return retinanet_candidates(
+            *self.score_anchors(batch),
             batch,
             num_classes=self.rule.num_classes,
             softmax=self.rule.softmax,
