@@ -136,6 +136,7 @@ def _write_pkl(source: Source, target: str, iteration: int | None) -> list[str]:
         config_text=write_cfg(detectron_values(cfg)) if cfg else None,
         momentum=momentum,
         preserved=weights.preserved,
+        metadata=metadata_of(_words(source, iteration)),
         norm="group" if cfg and backbone_norm(cfg) == "group" else "affine",
     )
     said = [f"{len(weights.state)} blobs, {'its' if cfg else 'no'} configuration"]
@@ -144,7 +145,7 @@ def _write_pkl(source: Source, target: str, iteration: int | None) -> list[str]:
     said += [f"without a blob of Detectron, behind libra.: {len(unknown)} ({_some(unknown)})"] * bool(unknown)
     ours = only_ours(cfg) if cfg else {}
     words = ", ".join(f"{name} {show(value)}" for name, value in ours.items())
-    return [*said, *([f"Detectron has no key for {words}: set it where you use the file"] if ours else [])]
+    return [*said, *([f"Detectron has no key for {words}, which our part of the file keeps"] if ours else [])]
 
 
 def _write_pt(source: Source, target: str, iteration: int | None) -> list[str]:

@@ -108,7 +108,7 @@ def find_weights(place: str | os.PathLike) -> Path:
     found = sorted(path.rglob(FINAL), key=lambda p: p.stat().st_mtime)
     if not found:
         raise InputError(
-            f"{place}: no weights; give a .safetensors or .pt file, or the output folder of a run"
+            f"{place}: no weights; give a file or address of weights, or the output folder of a run"
         )
     return found[-1]
 
