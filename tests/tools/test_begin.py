@@ -53,7 +53,7 @@ def test_fine_tuning_from_detectron_s_weights_of_other_classes(coco_file, config
     (line,) = told(out, "WARNING", "MODEL.BOX_GEOMETRY")
     assert "'detectron'" in line and "'continuous'" in line
     before, (after, _) = (
-        load_weights_of(coco_file),
+        read_pickle(coco_file).state,
         load_weights(tmp_path / FOLDER / "model_final.safetensors"),
     )
     name = "neck.output.4.weight"
