@@ -65,31 +65,18 @@ def from_tree(tree: object, source: str) -> Weights:
     blobs = tree.get("blobs", tree)
     blobs.pop("cfg", None)
     known = our_names(_shapes(blobs))
-    state: dict[str, Tensor] = {}
-    momentum: dict[str, Tensor] = {}
-    preserved: dict[str, np.ndarray] = {}
-    rounded: list[str] = []
-    for blob in list(blobs):
-        array = _array(blob, blobs.pop(blob), source)
-        name = known.get(blob.removesuffix(MOMENTUM))
-        if array is None:
-            continue
-        if name is None:
-            preserved[blob] = array
-        else:
-            tensor = _tensor(blob, array, source, rounded)
-            (momentum if blob.endswith(MOMENTUM) else state)[name] = tensor
-    if rounded:
-        log.warning("%s: digits beyond float32 are dropped in %s", source, _some(rounded))
+    state, momentum, preserved = _sorted(blobs, known, source)
     backbone_only = not any(name.startswith(DETECTOR) for name in state)
+    if metadata:
+        settings = _own_settings(metadata, source)
+    else:
+        settings = settings_of(state, known, cfg, backbone_only=backbone_only)
     return Weights(
         source=source,
         kind="detectron",
         state=state,
         metadata=metadata or ({} if cfg is None else {"config": write_yaml(cfg)}),
-        settings=_own_settings(metadata, source)
-        if metadata
-        else settings_of(state, known, cfg, backbone_only=backbone_only),
+        settings=settings,
         momentum=momentum,
         preserved=preserved,
         backbone_only=backbone_only,
@@ -151,6 +138,29 @@ def write_pickle(
     return [name for name, blob in names.items() if blob.startswith(OURS)]
 
 
+def _sorted(
+    blobs: dict, known: Mapping[str, str], source: str
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, np.ndarray]]:
+    """State, momentum and the rest; empties ``blobs``."""
+    state: dict[str, Tensor] = {}
+    momentum: dict[str, Tensor] = {}
+    preserved: dict[str, np.ndarray] = {}
+    rounded: list[str] = []
+    for blob in list(blobs):
+        array = _array(blob, blobs.pop(blob), source)
+        name = known.get(blob.removesuffix(MOMENTUM))
+        if array is None:
+            continue
+        if name is None:
+            preserved[blob] = array
+        else:
+            place = momentum if blob.endswith(MOMENTUM) else state
+            place[name] = _tensor(blob, array, source, rounded)
+    if rounded:
+        log.warning("%s: digits beyond float32 are dropped in %s", source, _some(rounded))
+    return state, momentum, preserved
+
+
 def _shapes(blobs: Mapping) -> dict[str, tuple[int, ...]]:
     return {n: a.shape for n, a in blobs.items() if isinstance(n, str) and isinstance(a, np.ndarray)}
 
@@ -173,7 +183,7 @@ def _metadata(tree: Mapping, source: str) -> dict[str, str]:
 
 def _own_settings(metadata: Mapping[str, str], source: str) -> dict:
     try:
-        settings = json.loads(metadata.get("settings", "{}"))
+        settings = json.loads(metadata.get("settings") or "{}")
     except (ValueError, RecursionError):
         settings = None
     if isinstance(settings, dict):
