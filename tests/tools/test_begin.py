@@ -15,6 +15,8 @@ from detectron_libra.engine import checkpoint
 from detectron_libra.engine.weights_file import load_weights, save_safetensors
 from detectron_libra.weights.detectron import read_pickle, write_pickle
 from tests.tools.runs import ROOT, refused, run
+from tests.weights.frameworks import FRAMEWORKS
+from tests.weights.their_networks import random_state
 
 FOLDER = "out/train/tiny_train/retinanet"
 #: The tiny model with the layers that Detectron's have.
@@ -154,3 +156,23 @@ def test_weights_without_class_names_take_those_of_the_data_at_hand(trained, con
         assert done.code == 0 and len(told(done.out, line)) == 1, (done.out, done.err)
         entries = json.loads((tmp_path / "pictures/detections.json").read_text())
         assert {o["class"] for entry in entries for o in entry["objects"]} <= names
+
+
+@pytest.mark.parametrize("name", ["mmdetection", "torchvision", "detectron2"])
+def test_a_detector_of_another_framework_needs_no_configuration(trained, tmp_path, name):
+    """Its network and its pixels are recognised; converted, it gives the same detections."""
+    theirs = tmp_path / "theirs.pth"
+    state = random_state(FRAMEWORKS[name], dense=True)
+    place = {"mmdetection": "state_dict", "detectron2": "model"}
+    torch.save({place[name]: state} if name in place else state, theirs)
+    ours = tmp_path / "ours.safetensors"
+    done = run("convert_weights.py", theirs, ours)
+    assert done.code == 0 and told(done.out, f"{theirs}: {name}", "these weights need", "PIXEL_"), done.err
+    found = []
+    small = ["TEST.SCALE", 64, "TEST.MAX_SIZE", 64, "RETINANET.INFERENCE_TH", 0.0]
+    for file in (theirs, ours):
+        folder = tmp_path / file.stem
+        done = run("infer_simple.py", "--wts", file, "--output-dir", folder, trained.images, *small)
+        assert done.code == 0, done.err
+        found.append((folder / "detections.json").read_bytes())
+    assert found[0] == found[1] and b"class 1" in found[0]
