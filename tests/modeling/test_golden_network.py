@@ -58,7 +58,7 @@ def model(golden, tmp_path_factory):
     write_checkpoint(file, R50)
     weights = from_state_dict(load_torch(file), source=str(file))
     net = build_detector(with_values(infer(Config()), {**weights.settings, **CONFIG}), CLASSES + 1)
-    apply_weights(net, weights.state, str(file))
+    apply_weights(net, weights)
     net.rpn_box_loss = SmoothL1Loss(beta=0.0)  # mmdetection's configuration has L1
     return net.eval()
 

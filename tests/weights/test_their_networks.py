@@ -31,7 +31,7 @@ def ours(name, dense, folder):
     assert weights.kind == name and not weights.backbone_only
     cfg = with_values(infer(Config()), {**weights.settings, "CHANNELS_LAST": False})
     net = build_detector(cfg, num_classes(weights.state))
-    apply_weights(net, weights.state, str(file))
+    apply_weights(net, weights)
     return net.eval(), state
 
 
