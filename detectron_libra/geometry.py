@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two conventions for box coordinates; everything that differs between them is a field here.
+"""The conventions for box coordinates; everything that differs between them is a field here.
 
 Code that needs a convention takes the field it needs (``geometry.extent``), and never asks which one it is.
-Source: Detectron's utils/boxes.py and modeling/generate_anchors.py; torchvision and mmdetection >= 2 for the other.
+Source: Detectron's utils/boxes.py and modeling/generate_anchors.py; mmdetection >= 2 and detectron2 for ``continuous``;
+torchvision's models/detection for its own.
 """
 
 from dataclasses import dataclass
@@ -51,8 +52,13 @@ class Geometry:
     clip_shrinking: bool
     #: Images are resized in float32 and stay unrounded.
     resize_in_float: bool
+    #: Anchors have whole sizes and corners, and cells lie (image side // cells) apart instead of a stride.
+    whole_anchors: bool = False
+    #: Whose rules of matching and sampling belong to it: ``detectron`` or ``continuous``.
+    rules: str = "continuous"
 
 
-DETECTRON = Geometry("detectron", 1.0, True, False, True, False, True)
+DETECTRON = Geometry("detectron", 1.0, True, False, True, False, True, rules="detectron")
 CONTINUOUS = Geometry("continuous", 0.0, False, True, False, True, False)
-GEOMETRIES = {g.name: g for g in (DETECTRON, CONTINUOUS)}
+TORCHVISION = Geometry("torchvision", 0.0, False, False, False, False, True, whole_anchors=True)
+GEOMETRIES = {g.name: g for g in (DETECTRON, CONTINUOUS, TORCHVISION)}

@@ -40,7 +40,7 @@ def retinanet_anchors(cfg: Config, levels: tuple[int, int]) -> AnchorGrid:
         )
         for stride in strides
     ]
-    return AnchorGrid(bases, strides)
+    return AnchorGrid(bases, strides, fit=geometry_of(cfg).whole_anchors)
 
 
 def rpn_anchors(cfg: Config, features: Features) -> AnchorGrid:
@@ -65,4 +65,4 @@ def rpn_anchors(cfg: Config, features: Features) -> AnchorGrid:
         ratios, sizes = cfg.RPN.ASPECT_RATIOS, [list(cfg.RPN.SIZES)]
     pairs = zip(features.strides, sizes, strict=True)
     bases = [base_anchors(stride, level_sizes, ratios, geometry=geometry) for stride, level_sizes in pairs]
-    return AnchorGrid(bases, features.strides)
+    return AnchorGrid(bases, features.strides, fit=geometry.whole_anchors)

@@ -179,6 +179,7 @@ def build_pyramid(cfg: Config, channels: dict[int, int]) -> FPN:
         norm_eps=cfg.GROUP_NORM.EPSILON,
         zero_init_lateral=cfg.FPN.ZERO_INIT_LATERAL,
         extra_relu=cfg.FPN.EXTRA_RELU,
+        extra_from_output=cfg.FPN.EXTRA_SOURCE == "P5",
     )
     if cfg.TRAIN.FREEZE_CONV_BODY:  # Detectron stops the gradient behind its pyramid, not before it
         fpn.requires_grad_(False)

@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detectron_libra.builders.augmentation import views
+from detectron_libra.builders.proposals import attach_proposals, proposal_files
 from detectron_libra.builders.rules import geometry_of
 from detectron_libra.config.schema import Config
 from detectron_libra.data.batches import Preparation
-from detectron_libra.data.catalog import FILE_PREFIXES, find
-from detectron_libra.data.check import load_checked
-from detectron_libra.data.coco import Dataset
+from detectron_libra.data.catalog import FILE_PREFIXES, find, find_voc
+from detectron_libra.data.check import check_dataset, load_checked
+from detectron_libra.data.coco import Dataset, read_class_names
 from detectron_libra.data.loader import Loader, build_test_loader, build_train_loader
 from detectron_libra.data.shapes import make_shapes
-from detectron_libra.errors import InputError, UsageError
+from detectron_libra.data.voc_set import CHALLENGE_CLASSES, load_voc
+from detectron_libra.errors import InputError, LibraError, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,22 @@ def load_dataset(
     Raises:
         UsageError: the name is not known. InputError: the set has faults.
     """
+    voc = find_voc(name, cfg.DATASETS)
+    if voc:
+        folder, split, year = voc
+        dataset = load_voc(
+            name,
+            folder,
+            split,
+            year=year,
+            extent=geometry_of(cfg).extent,
+            class_names=None if name in cfg.DATASETS else CHALLENGE_CLASSES,
+            expected=class_names,
+            need_boxes=training,
+            strict=False,
+        )
+        check_dataset(dataset, level=cfg.DATA.CHECK, workers=workers(cfg))
+        return dataset
     folder, annotations = locate(cfg, name)
     return load_checked(
         name,
@@ -75,14 +93,39 @@ def load_train_datasets(cfg: Config) -> list[Dataset]:
     """The sets of TRAIN.DATASETS, all with the first one's classes."""
     if not cfg.TRAIN.DATASETS:
         raise UsageError("TRAIN.DATASETS: no data set is named; give at least one")
+    proposal_files(cfg, "TRAIN")  # before anything is read
     first = load_dataset(cfg, cfg.TRAIN.DATASETS[0], training=True)
     rest = cfg.TRAIN.DATASETS[1:]
-    return [first, *(load_dataset(cfg, n, class_names=first.class_names, training=True) for n in rest)]
+    datasets = [first, *(load_dataset(cfg, n, class_names=first.class_names, training=True) for n in rest)]
+    return attach_proposals(cfg, "TRAIN", datasets)
 
 
 def load_test_datasets(cfg: Config, class_names: tuple[str, ...] | None) -> list[Dataset]:
     """The sets of TEST.DATASETS, with the model's classes."""
-    return [load_dataset(cfg, name, class_names=class_names) for name in cfg.TEST.DATASETS]
+    proposal_files(cfg, "TEST")  # before anything is read
+    datasets = [load_dataset(cfg, name, class_names=class_names) for name in cfg.TEST.DATASETS]
+    return attach_proposals(cfg, "TEST", datasets)
+
+
+def class_names_at_hand(cfg: Config) -> tuple[str, ...]:
+    """Class names of the first data set of the configuration that is there and fits it; none where none is."""
+    for name in (*cfg.TEST.DATASETS, *cfg.TRAIN.DATASETS):
+        try:
+            names = _class_names(cfg, name)
+        except LibraError as e:
+            log.debug("no class names of %s: %s", name, e)
+            continue
+        if cfg.MODEL.NUM_CLASSES in (-1, len(names) + 1):
+            log.info("the weights name no classes: taken from data set %s", name)
+            return names
+    return ()
+
+
+def _class_names(cfg: Config, name: str) -> tuple[str, ...]:
+    entry = cfg.DATASETS.get(name, {})
+    if "SHAPES" in entry:
+        return tuple(entry["SHAPES"]["CLASSES"])
+    return read_class_names(find(name, cfg.DATASETS)[1])
 
 
 def count_classes(cfg: Config, class_names: Sequence[str]) -> int:
@@ -159,6 +202,7 @@ def test_loader(cfg: Config, dataset: Dataset, *, pin_memory: bool) -> Loader:
     return build_test_loader(
         dataset,
         views=views(cfg),
+        dedup=cfg.DEDUP_BOXES,
         max_size=cfg.TEST.MAX_SIZE,
         images_per_batch=cfg.TEST.IMS_PER_BATCH,
         pin_memory=pin_memory,

@@ -16,18 +16,8 @@ log = logging.getLogger(__name__)
 
 #: Keys that would change what comes out, but do not yet: told when they are set.
 WITHOUT_EFFECT_YET = (
-    "DEDUP_BOXES",
-    "DOWNLOAD_CACHE",
-    "EXPECTED_RESULTS",
-    "TEST.COMPETITION_MODE",
-    "TEST.PROPOSAL_FILES",
-    "TEST.PROPOSAL_LIMIT",
     "TRAIN.BBOX_THRESH",
-    "TRAIN.COPY_WEIGHTS",
-    "TRAIN.CROWD_FILTER_THRESH",
     "TRAIN.GT_MIN_AREA",
-    "TRAIN.PROPOSAL_FILES",
-    "VIS",
 )
 
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A trained detector as an object: images in, detections out, prepared exactly as in testing."""
 
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -14,22 +13,20 @@ from torch import Tensor, nn
 
 from detectron_libra.builders import session
 from detectron_libra.builders.augmentation import merging, views
-from detectron_libra.builders.data import preparation
-from detectron_libra.builders.rules import geometry_of
-from detectron_libra.builders.testing import detect_on, load_detector, precision_of, read_weights
-from detectron_libra.config import Config, infer, parse_config, with_options, with_values
+from detectron_libra.builders.data import class_names_at_hand, preparation
+from detectron_libra.builders.settings import configuration_for
+from detectron_libra.builders.testing import load_detector, precision_of
+from detectron_libra.builders.weights import class_names_of, read_weights
+from detectron_libra.config import Config, infer, with_values
 from detectron_libra.data.batches import Prepared, arrange, collate, prepare
-from detectron_libra.data.coco import Record
-from detectron_libra.data.folder import as_dataset, list_images, without_boxes
-from detectron_libra.data.images import read_image, read_size
+from detectron_libra.data.folder import without_boxes
+from detectron_libra.data.images import read_size
 from detectron_libra.data.plan import Sample
 from detectron_libra.engine.saving import FINAL
 from detectron_libra.engine.test import detect
 from detectron_libra.errors import InputError, UsageError
-from detectron_libra.evaluation.pictures import draw, write_picture
-from detectron_libra.evaluation.results import write_json
-from detectron_libra.files import ensure_writable
 from detectron_libra.structures import Batch, Detections
+from detectron_libra.weights.download import is_address
 
 log = logging.getLogger(__name__)
 
@@ -116,90 +113,64 @@ def find_weights(place: str | os.PathLike) -> Path:
     return found[-1]
 
 
-def load(place: str | os.PathLike, *, cfg: Config | None = None, opts: Sequence[str] = ()) -> Predictor:
+def refuse_incomplete(cfg: Config) -> None:
+    """Refuse a model that does not go from an image to detections on its own.
+
+    Raises:
+        UsageError: naming the key.
+    """
+    if cfg.MODEL.RPN_ONLY:
+        raise UsageError(
+            "MODEL.RPN_ONLY: True: a proposal network alone names no objects; give another model"
+        )
+    if cfg.FAST_RCNN.ROI_BOX_HEAD and not cfg.RPN.RPN_ON and not cfg.RETINANET.RETINANET_ON:
+        raise UsageError(
+            "MODEL.FASTER_RCNN: False: this model needs stored proposals of its images; test it with "
+            "tools/test_net.py and TEST.PROPOSAL_FILES, or give one with an RPN"
+        )
+
+
+def load(
+    place: str | os.PathLike, *, cfg: Config | None = None, opts: Sequence[str] = (), key: str = "weights"
+) -> Predictor:
     """A trained detector.
 
     Args:
-        place: weights (.safetensors or .pt of ours), or the output folder of a run.
+        place: path or address of weights, or the output folder of a run.
         cfg: configuration; by default the one inside the weights.
         opts: ``[KEY, VALUE, ...]`` on top of it, such as ``["DEVICE", "cpu"]``.
+        key: what named the weights, for messages.
 
     Raises:
         InputError: no weights, or they cannot be read. UsageError: they hold no configuration and none is given.
     """
-    path = find_weights(place)
-    _, metadata = read_weights(path)
-    names = tuple(json.loads(metadata.get("class_names", "[]")))
+    source = os.fspath(place) if is_address(os.fspath(place)) else find_weights(place)
+    weights = read_weights(source, key=key, cache=cache_folder(cfg, opts))
+    cfg = configuration_for(weights, cfg, opts)
     if cfg is None:
-        if not metadata.get("config"):
-            raise UsageError(f"{path}: no configuration in it; give the one it was trained with (--cfg)")
-        cfg = parse_config(metadata["config"], str(path))
-    cfg = with_options(cfg, opts)
-    if cfg.MODEL.NUM_CLASSES == -1:
-        cfg = with_values(cfg, {"MODEL.NUM_CLASSES": len(names) + 1})
-    device = session.start(cfg)
-    names = names or tuple(f"class {c}" for c in range(1, cfg.MODEL.NUM_CLASSES))
-    return Predictor(load_detector(infer(cfg), path, device), cfg, names, device)
-
-
-def predict_files(
-    predictor: Predictor,
-    place: str,
-    output: str,
-    *,
-    extension: str = "",
-    threshold: float = 0.7,
-    picture_extension: str = "png",
-    always: bool = False,
-) -> dict[str, Detections]:
-    """Detections of an image or of all images of a folder, written as pictures and as detections.json.
-
-    Args:
-        place: image or folder; extension: only files with this ending.
-        output: folder of the results, made where it is missing.
-        threshold: lowest score of a box that is drawn.
-        picture_extension: png, jpg or pdf.
-        always: write a picture even where nothing reaches the threshold.
-
-    Returns:
-        Detections by file.
-    """
-    folder = ensure_writable(output)
-    dataset = as_dataset(list_images(place, extension), predictor.class_names)
-    cfg = predictor.cfg
-    found = detect_on(cfg, predictor.model, dataset, predictor.device)
-    written = 0
-    for record in dataset.records:
-        detections = found.detections[record.image_id]
-        if not always and not (detections.scores >= threshold).any():
-            continue
-        picture = draw(
-            read_image(record.file),
-            detections,
-            None,
-            predictor.class_names,
-            threshold=threshold,
-            extent=geometry_of(cfg).extent,
+        raise UsageError(
+            f"{weights.source}: no configuration in it; give the one it was trained with (--cfg)"
         )
-        write_picture(folder / f"{Path(record.file).name}.{picture_extension}", picture)
-        written += 1
-    write_json(folder / "detections.json", [as_json(predictor, r, found.detections) for r in dataset.records])
-    log.info(
-        "%d images, %.1f images/s; %d pictures with boxes of score >= %g, and detections.json, in %s",
-        len(dataset.records),
-        found.images_per_s,
-        written,
-        threshold,
-        folder,
-    )
-    return {str(file): detections for file, detections in found.detections.items()}
+    refuse_incomplete(infer(cfg))
+    names = class_names_of(weights) or class_names_at_hand(cfg)
+    if cfg.MODEL.NUM_CLASSES == -1:
+        if not names:
+            raise UsageError(
+                f"MODEL.NUM_CLASSES: -1, and {weights.source} names no classes; set it to their number + 1"
+            )
+        cfg = with_values(cfg, {"MODEL.NUM_CLASSES": len(names) + 1})
+    if not names:
+        names = tuple(f"class {c}" for c in range(1, cfg.MODEL.NUM_CLASSES))
+        log.info(
+            "%s names no classes, and no data set of the configuration is at hand: they are called by number",
+            weights.source,
+        )
+    device = session.start(cfg)
+    return Predictor(load_detector(infer(cfg), weights, device), cfg, names, device)
 
 
-def as_json(predictor: Predictor, record: Record, found: dict) -> dict:
-    """Detections of one image in words: file, size, and class, score and box [x1, y1, x2, y2] of each."""
-    detections = found[record.image_id]
-    rows = zip(
-        detections.classes.tolist(), detections.scores.tolist(), detections.boxes.tolist(), strict=True
+def cache_folder(cfg: Config | None, opts: Sequence[str]) -> str:
+    """DOWNLOAD_CACHE, which is needed before the configuration that weights may hold."""
+    return dict(zip(opts[::2], opts[1::2], strict=False)).get(
+        "DOWNLOAD_CACHE", (cfg or Config()).DOWNLOAD_CACHE
     )
-    objects = [{"class": predictor.class_names[c - 1], "score": score, "box": box} for c, score, box in rows]
-    return {"file": record.file, "width": record.width, "height": record.height, "objects": objects}

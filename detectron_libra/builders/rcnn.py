@@ -29,7 +29,7 @@ def proposal_rule(cfg: Config, *, training: bool) -> ProposalRule:
         min_size=keys.RPN_MIN_SIZE,
         # Detectron cuts where it collects the levels of a pyramid; per image elsewhere: on one level, in
         # mmdetection, and what is meant where a batch is larger than Detectron's two
-        per_batch=training and cfg.FPN.FPN_ON and cfg.MODEL.BOX_GEOMETRY == "detectron",
+        per_batch=training and cfg.FPN.FPN_ON and geometry_of(cfg).rules == "detectron",
         geometry=geometry_of(cfg),
         box_clip=cfg.BBOX_XFORM_CLIP,
     )
@@ -45,8 +45,8 @@ def rpn_rule(cfg: Config) -> RPNRule:
         batch_size=t.RPN_BATCH_SIZE_PER_IM,
         fg_fraction=t.RPN_FG_FRACTION,
         geometry=geometry_of(cfg),
-        assignment=cfg.MODEL.BOX_GEOMETRY,
-        min_positive=t.RPN_NEGATIVE_OVERLAP if cfg.MODEL.BOX_GEOMETRY == "continuous" else 0.0,
+        assignment=geometry_of(cfg).rules,
+        min_positive=t.RPN_NEGATIVE_OVERLAP if geometry_of(cfg).rules == "continuous" else 0.0,
         crowd_threshold=crowd_threshold(cfg),
         mean_over_labelled=not cfg.FPN.FPN_ON,
     )

@@ -47,7 +47,7 @@ def build_retinanet(cfg: Config, num_classes: int) -> RetinaNet:
         num_classes=num_classes - 1,
         softmax=r.SOFTMAX,
         geometry=geometry_of(cfg),
-        assignment=cfg.MODEL.BOX_GEOMETRY,
+        assignment=geometry_of(cfg).rules,
         crowd_threshold=crowd_threshold(cfg),
         negatives=NegativeChoice(cfg.LIBRA.IOU_SAMPLING.NEGATIVES_PER_IM, sampling) if sampling else None,
     )

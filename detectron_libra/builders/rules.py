@@ -35,7 +35,7 @@ def iou_sampling(cfg: Config) -> IoUSampling | None:
 
 def crowd_threshold(cfg: Config) -> float | None:
     """Anchors mostly inside a crowd are ignored; Detectron trains them as background, and so does its geometry."""
-    return 0.5 if cfg.MODEL.BOX_GEOMETRY == "continuous" else None
+    return 0.5 if geometry_of(cfg).rules == "continuous" else None
 
 
 def detection_rule(cfg: Config, score_threshold: float) -> DetectionRule:

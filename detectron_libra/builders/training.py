@@ -13,16 +13,13 @@ from torch import nn
 from detectron_libra.builders import session
 from detectron_libra.builders.data import count_classes, load_test_datasets, load_train_datasets, train_loader
 from detectron_libra.builders.detector import build_detector, loss_weights
+from detectron_libra.builders.recall import TASK
+from detectron_libra.builders.report import check_expectations, measure
 from detectron_libra.builders.solver import build_solver
-from detectron_libra.builders.testing import (
-    detect_on,
-    measure,
-    precision_of,
-    read_weights,
-    refuse_foreign,
-    test_datasets,
-)
-from detectron_libra.config import Config, diff, dump, infer, parse_config, with_values
+from detectron_libra.builders.start import Start, copy_weights, find_start, refuse_changes, remove_earlier
+from detectron_libra.builders.testing import detect_on, precision_of, test_datasets
+from detectron_libra.builders.weights import read_weights
+from detectron_libra.config import Config, dump, infer, with_values
 from detectron_libra.data.coco import Dataset
 from detectron_libra.engine import checkpoint
 from detectron_libra.engine.lock import locked
@@ -33,31 +30,8 @@ from detectron_libra.errors import UsageError
 from detectron_libra.evaluation.files import write_whole
 from detectron_libra.files import ensure_writable
 from detectron_libra.logs import setup_logging
-from detectron_libra.weights.apply import apply_weights
 
 log = logging.getLogger(__name__)
-
-#: Policies whose learning rate depends on SOLVER.MAX_ITER.
-BY_MAX_ITER = ("cosine", "cosine_decay", "exp_decay")
-#: Keys, and beginnings of keys, that a resumed run may have otherwise.
-FREE_KEYS = (
-    "SOLVER.MAX_ITER",
-    "OUTPUT_DIR",
-    "TEST.",
-    "DATA.WORKERS",
-    "DATA.CHECK",
-    "DATA.TIMEOUT_S",
-    "DATA_LOADER.",
-    "LOG.",
-    "ROOT_DIR",
-    "DOWNLOAD_CACHE",
-    "VIS",
-    "EXPECTED_RESULTS",
-    "TRAIN.SNAPSHOT_ITERS",
-    "TRAIN.CHECKPOINTS_KEPT",
-    "TRAIN.EVAL_PERIOD",
-    "TRAIN.AUTO_RESUME",
-)
 
 
 @dataclass(frozen=True)
@@ -77,7 +51,12 @@ class Run:
 
 
 def train_and_test(
-    cfg: Config, *, resume: str = "auto", force: bool = False, skip_test: bool = False
+    cfg: Config,
+    *,
+    resume: str = "auto",
+    force: bool = False,
+    skip_test: bool = False,
+    test_tool: Path | None = None,
 ) -> Path:
     """Train as the configuration says, then test the final weights on TEST.DATASETS.
 
@@ -87,6 +66,7 @@ def train_and_test(
             starts anew.
         force: resume although keys have changed that what is trained depends on.
         skip_test: end after the training.
+        test_tool: test with NUM_GPUS processes of this program, see ``testing.test``.
 
     Returns:
         Path of the final weights.
@@ -99,31 +79,25 @@ def train_and_test(
     folder = ensure_writable(session.train_folder(cfg))
     with locked(folder):
         setup_logging(folder / "log.txt")
-        run = prepare(cfg, folder, skip_test)
-        weights = run_training(run, resume, force)
+        start = find_start(cfg, folder, resume)
+        run = prepare(start.cfg, folder, skip_test)
+        weights = run_training(run, start, resume, force)
         log.info("weights: %s", weights)
         if not skip_test:
-            test_datasets(run.cfg, weights, run.test_sets, run.device)
+            trained = read_weights(weights, key="TEST.WEIGHTS", cache=cfg.DOWNLOAD_CACHE)
+            test_datasets(run.cfg, trained, run.test_sets, run.device, tool=test_tool)
         return weights
 
 
 def prepare(cfg: Config, folder: Path, skip_test: bool) -> Run:
     """Set up the process, read and check every data set before anything is trained."""
-    if cfg.TRAIN.WEIGHTS:
-        refuse_foreign(
-            cfg.TRAIN.WEIGHTS, "TRAIN.WEIGHTS"
-        )  # before the data is read; a resumed run never opens it
-    elif cfg.TRAIN.FREEZE_AT > 0:
-        log.warning(
-            "TRAIN.WEIGHTS is empty and TRAIN.FREEZE_AT is %d: those stages stay random for ever; set it to 0, and "
-            "RESNETS.NORM to batch or group, to train from random weights",
-            cfg.TRAIN.FREEZE_AT,
-        )
     device = session.start(cfg)
     session.seed(cfg.RNG_SEED)
     train_sets = load_train_datasets(cfg)
     names = train_sets[0].class_names
     test_sets = [] if skip_test else load_test_datasets(cfg, names)
+    if not skip_test:
+        check_expectations(cfg, test_sets)
     cfg = infer(with_values(cfg, {"MODEL.NUM_CLASSES": count_classes(cfg, names)}))
     if cfg.NUM_GPUS > 1:
         log.warning(
@@ -137,10 +111,15 @@ def prepare(cfg: Config, folder: Path, skip_test: bool) -> Run:
     return Run(cfg, folder, device, train_sets, test_sets)
 
 
-def run_training(run: Run, resume: str, force: bool) -> Path:
+def run_training(run: Run, start: Start, resume: str, force: bool) -> Path:
     """The final weights: trained now, or found where the run is complete."""
-    cfg, folder = run.cfg, run.folder
-    found = find_checkpoint(run, resume, force)
+    cfg, folder, found = run.cfg, run.folder, start.checkpoint
+    if found:
+        refuse_changes(cfg, found, force=force)
+    else:
+        copy_weights(cfg, folder)
+    if resume == "never":
+        remove_earlier(folder)
     if found and found.next_iteration >= cfg.SOLVER.MAX_ITER and (folder / FINAL).exists():
         log.warning(
             "%s is there: this run is complete, nothing is trained. To go on, raise SOLVER.MAX_ITER above %d; "
@@ -150,14 +129,14 @@ def run_training(run: Run, resume: str, force: bool) -> Path:
         )
         return folder / FINAL
     model = build_detector(cfg, cfg.MODEL.NUM_CLASSES)
-    if cfg.TRAIN.WEIGHTS and not found:
-        start_from(model, cfg.TRAIN.WEIGHTS)
+    if not found:
+        start.put_into(model)
     model = session.place(cfg, model, run.device)
     optimizer, schedule = build_solver(cfg, model)
-    start = checkpoint.restore(found, model, optimizer, class_names=run.class_names) if found else 0
-    loader = train_loader(cfg, run.train_sets, start_iteration=start, pin_memory=run.device.type == "cuda")
+    first = checkpoint.restore(found, model, optimizer, class_names=run.class_names) if found else 0
+    loader = train_loader(cfg, run.train_sets, start_iteration=first, pin_memory=run.device.type == "cuda")
     write_whole(folder / "config.yaml", dump(cfg).encode())
-    log.info("%s", describe(run, model, start))
+    log.info("%s", describe(run, model, first))
     begun = time.perf_counter()
     with StopFlag() as stop:
         weights = train(
@@ -182,80 +161,33 @@ def run_training(run: Run, resume: str, force: bool) -> Path:
             stop=stop,
             config_text=dump(cfg),
             class_names=run.class_names,
+            settings=start.settings,
         )
     if stop:  # it came in the last step; the weights are written
         raise SystemExit(stop.exit_code)
     seconds = time.perf_counter() - begun
-    images = (cfg.SOLVER.MAX_ITER - start) * cfg.TRAIN.IMS_PER_BATCH
+    images = (cfg.SOLVER.MAX_ITER - first) * cfg.TRAIN.IMS_PER_BATCH
     log.info(
         "trained %d iterations in %.1f minutes, %.1f images/s",
-        cfg.SOLVER.MAX_ITER - start,
+        cfg.SOLVER.MAX_ITER - first,
         seconds / 60,
         images / seconds,
     )
     return weights
 
 
-def find_checkpoint(run: Run, resume: str, force: bool) -> checkpoint.Checkpoint | None:
-    """The checkpoint to go on from.
-
-    Raises:
-        UsageError: there must be one and is none, or the configuration has changed.
-    """
-    if resume == "never":
-        old = [*run.folder.glob("model_iter*.pt"), run.folder / FINAL]
-        for path in (p for p in old if p.exists()):
-            log.warning("%s is of an earlier run and is removed", path)
-            path.unlink()
-        return None
-    found = checkpoint.latest(run.folder)
-    if found is None:
-        if resume == "must":
-            raise UsageError(f"{run.folder}: no checkpoint to resume from; start without --resume")
-        return None
-    before = parse_config(found.state["config"], str(found.path))
-    lines = diff(before, run.cfg)
-    changed = [line for line in lines if not line.startswith((*FREE_KEYS, "DATASETS"))]
-    changed += [
-        f"DATASETS.{name}: {before.DATASETS.get(name)} -> {run.cfg.DATASETS.get(name)}"
-        for name in run.cfg.TRAIN.DATASETS
-        if before.DATASETS.get(name) != run.cfg.DATASETS.get(name)
-    ]
-    if run.cfg.SOLVER.LR_POLICY in BY_MAX_ITER and any(line.startswith("SOLVER.MAX_ITER") for line in lines):
-        log.warning(
-            "SOLVER.MAX_ITER has changed, and with %s the learning rate with it", run.cfg.SOLVER.LR_POLICY
-        )
-    if changed and not force:
-        raise UsageError(
-            f"{found.path}: the configuration has changed since: {'; '.join(changed)}; undo it, resume with --force, "
-            "or start anew with --no-resume"
-        )
-    for line in changed:
-        log.warning("resumed with a changed configuration: %s", line)
-    return found
-
-
-def start_from(model: nn.Module, path: str) -> None:
-    """Weights to begin with; layers that depend on the classes may be of another number of them.
-
-    Raises:
-        UsageError: a kind of file that is not read yet. InputError: the file does not fit.
-    """
-    state, _ = read_weights(path, "TRAIN.WEIGHTS")
-    apply_weights(model, state, path, other_classes=True)
-    log.info("weights to begin with: %s", path)
-
-
 def evaluate(run: Run, model: nn.Module, iteration: int, stop: StopFlag) -> dict[str, dict]:
-    """Box metrics of every test set at some point of the training."""
+    """Box metrics of every test set at some point of the training; for proposals alone, their recall."""
+    task, metric = (TASK, "AR@1000") if run.cfg.MODEL.RPN_ONLY else ("box", "AP")
     results: dict[str, dict] = {}
     for dataset in run.test_sets:
         if not dataset.annotated:
             continue
         found = detect_on(run.cfg, model, dataset, run.device, stop)
         results |= measure(run.cfg, dataset, found.detections)
-        log.info("iteration %d: %s AP %s", iteration, dataset.name, results[dataset.name]["box"]["AP"])
-    return {name: {"box": values["box"]} for name, values in results.items()}
+        value = results[dataset.name][task][metric]
+        log.info("iteration %d: %s %s %s", iteration, dataset.name, metric, value)
+    return {name: {task: values[task]} for name, values in results.items()}
 
 
 def describe(run: Run, model: nn.Module, start: int) -> str:

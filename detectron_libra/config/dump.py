@@ -19,7 +19,7 @@ def dump(cfg: Config) -> str:
         node = tree
         for part in path:
             node = node.setdefault(part, {})
-        node[leaf] = _plain(value)
+        node[leaf] = plain(value)
     return yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, allow_unicode=True, width=100)
 
 
@@ -35,7 +35,7 @@ def diff(old: Config, new: Config) -> list[str]:
 
 def show(value: Any) -> str:
     """A value as a user would write it on the command line."""
-    return repr(_plain(value)) if not isinstance(value, tuple) else repr(value)
+    return repr(plain(value)) if not isinstance(value, tuple) else repr(value)
 
 
 def markdown() -> str:
@@ -59,15 +59,16 @@ def markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value of a key as plain data, which YAML and JSON can hold and ``decode.coerce`` takes back."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, (tuple, list)):
-        return [v if isinstance(v, str) else _plain(v) for v in value]
+        return [v if isinstance(v, str) else plain(v) for v in value]
     if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
+        return {k: plain(v) for k, v in value.items()}
     if (
         isinstance(value, str)
         and decode(value) is not value

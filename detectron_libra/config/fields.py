@@ -2,7 +2,8 @@
 """How a configuration key is declared: a dataclass field that carries its documentation and its limits."""
 
 import copy
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import Field, dataclass, field, is_dataclass
+from dataclasses import fields as all_fields
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,11 @@ def key(default: Any, doc: str, **limits: Any) -> Any:
 def section(cls: type) -> Any:
     """A field that holds a section of keys, all at their defaults."""
     return field(default_factory=cls)
+
+
+def fields(node: Any) -> list[Field]:
+    """The fields of a section, or of a section object, that are keys or sections."""
+    return [f for f in all_fields(node) if is_dataclass(f.type) or "key" in f.metadata]
 
 
 def flatten(cls: type, prefix: str = "") -> dict[str, Key]:

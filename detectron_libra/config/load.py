@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Mapping as AnyMapping
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from detectron_libra.config import datasets, reader
@@ -53,17 +54,17 @@ def parse_config(text: str, name: str = "configuration") -> Config:
     return merge.finish()
 
 
-def with_values(cfg: Config, values: AnyMapping[str, Any]) -> Config:
-    """``cfg`` with other values: dotted name -> value. Raises UsageError as ``load_config``."""
-    merge = _Merge(values_of(cfg))
+def with_values(cfg: Config, values: AnyMapping[str, Any], where: str = "value") -> Config:
+    """``cfg`` with other values: dotted name -> value, from ``where``. Raises UsageError as ``load_config``."""
+    merge = _Merge(cfg)
     for name, raw in values.items():
-        merge.assign(name, raw, "value")
+        merge.assign(name, raw, where)
     return merge.finish()
 
 
 def with_options(cfg: Config, opts: Sequence[str]) -> Config:
     """``cfg`` with ``[KEY, VALUE, ...]`` on top. Raises UsageError as ``load_config``."""
-    merge = _Merge(values_of(cfg))
+    merge = _Merge(cfg)
     merge.options(opts)
     return merge.finish()
 
@@ -73,15 +74,15 @@ def infer(cfg: Config) -> Config:
     values = values_of(cfg)
     values["RPN.RPN_ON"] |= cfg.MODEL.FASTER_RCNN or cfg.MODEL.RPN_ONLY
     values["TEST.PRECOMPUTED_PROPOSALS"] &= not (values["RPN.RPN_ON"] or cfg.RETINANET.RETINANET_ON)
-    return construct(Config, values)
+    return replace(construct(Config, values), origins=cfg.origins)
 
 
 class _Merge:
     """Values under way to a configuration, where they came from, and what is wrong."""
 
-    def __init__(self, values: dict[str, Any] | None = None) -> None:
-        self.values = values_of(Config()) if values is None else dict(values)
-        self.origin: dict[str, str] = {}
+    def __init__(self, cfg: Config | None = None) -> None:
+        self.values = values_of(cfg or Config())
+        self.origin = dict(cfg.origins) if cfg else {}
         self.faults: list[str] = []
         self.faulty: set[str] = set()
 
@@ -147,7 +148,7 @@ class _Merge:
             self.fault(where, name, str(e))
 
     def finish(self) -> Config:
-        cfg = infer(construct(Config, self.values))
+        cfg = infer(replace(construct(Config, self.values), origins=self.origin))
         if "DATASETS" not in self.faulty:
             where = self.origin.get("DATASETS", "default")
             for name, message in datasets.incomplete(cfg.DATASETS).items():

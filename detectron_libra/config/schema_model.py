@@ -26,8 +26,9 @@ class Model:
     EXECUTION_TYPE: str = key("dag", "Caffe2's scheduler.", unused=True)
     BOX_GEOMETRY: str = key(
         "detectron",
-        "Box width: detectron x2-x1+1, as released Detectron weights need; continuous x2-x1.",
-        choices=("detectron", "continuous"),
+        "Box width: detectron x2-x1+1, as released Detectron weights need; continuous x2-x1; torchvision x2-x1 "
+        "with the anchors and RoIAlign of its detectors.",
+        choices=("detectron", "continuous", "torchvision"),
     )
 
 
@@ -106,7 +107,10 @@ class Fpn:
     )
     RPN_ANCHOR_START_SIZE: int = key(32, "Side of the anchors on the finest level.", unit="px", min=1)
     EXTRA_CONV_LEVELS: bool = key(
-        False, "P6 and P7 are convolutions of C5; otherwise P6 is a sub-sampled P5."
+        False, "P6 and P7 are convolutions (see EXTRA_SOURCE); otherwise P6 is a sub-sampled P5."
+    )
+    EXTRA_SOURCE: str = key(
+        "C5", "What P6 of EXTRA_CONV_LEVELS is a convolution of; torchvision's has P5.", choices=("C5", "P5")
     )
     EXTRA_RELU: bool = key(
         True, "ReLU between P6 and P7 of EXTRA_CONV_LEVELS; the released Libra RetinaNet has none."

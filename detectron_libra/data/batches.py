@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from detectron_libra.data import transforms
 from detectron_libra.data.coco import Record
 from detectron_libra.data.images import read_image
 from detectron_libra.data.plan import Sample
-from detectron_libra.structures import Batch, ImageMeta, Targets, stretched_width
+from detectron_libra.structures import Batch, ImageMeta, Proposals, Targets, stretched_width
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Preparation:
         extent, resize_in_float: of the geometry.
         draft: decode large JPEGs at a fraction (images.read_image).
         with_targets: hand out ground truth.
+        dedup: stored proposals that are equal once they are multiplied by it and rounded become one; 0: all stay.
     """
 
     max_size: int
@@ -34,17 +36,22 @@ class Preparation:
     resize_in_float: bool
     draft: bool
     with_targets: bool
+    dedup: float = 0.0
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """One image ready for a batch: (3, H, W) pixels, boxes (G, 4) in them, classes and crowd (G,)."""
+    """One image ready for a batch: (3, H, W) pixels, boxes (G, 4) in them, classes and crowd (G,).
+
+    ``proposals``: (P, 5) stored boxes in the same pixels with their scores, or None.
+    """
 
     image: Tensor
     boxes: Tensor
     classes: Tensor
     crowd: Tensor
     meta: ImageMeta
+    proposals: Tensor | None = None
 
 
 def prepare(record: Record, sample: Sample, how: Preparation) -> Prepared:
@@ -75,7 +82,26 @@ def arrange(image: Tensor, record: Record, sample: Sample, how: Preparation) -> 
     steps = (scale * shown_height / image.shape[1], scale * shown_width / image.shape[2])
     image = transforms.resize(image, (height, width), scale=steps, in_float=how.resize_in_float)
     boxes = meta.to_shown(record.boxes, extent=how.extent) * scale
-    return Prepared(image, boxes, record.classes, record.crowd, meta)
+    proposals = None
+    if record.proposals is not None:
+        stored = meta.to_shown(record.proposals[:, :4], extent=how.extent) * scale
+        proposals = torch.cat([merge_duplicates(stored, how.dedup), record.proposals[:, 4:]], 1)
+    return Prepared(image, boxes, record.classes, record.crowd, meta, proposals)
+
+
+def merge_duplicates(boxes: Tensor, factor: float) -> Tensor:
+    """Boxes (P, 4), each replaced by the first of those that it equals once multiplied by ``factor`` and rounded.
+
+    Detectron computes such boxes once, in pixels of the resized image. The number of rows stays, so that views of
+    an image can be averaged.
+
+    Source: Detectron's core/test.py (DEDUP_BOXES).
+    """
+    if factor <= 0 or not len(boxes):
+        return boxes
+    rounded = (boxes * factor).round().numpy()
+    _, first, place = np.unique(rounded, axis=0, return_index=True, return_inverse=True)
+    return boxes[torch.from_numpy(first[place.reshape(-1)])]
 
 
 def _resized(record: Record, sample: Sample, how: Preparation) -> tuple[float, int, int]:
@@ -106,7 +132,8 @@ def collate(items: Sequence[Prepared], *, stride: int, with_targets: bool) -> Ba
     for row, item in zip(images, items, strict=True):
         row[:, : item.image.shape[1], : item.image.shape[2]] = item.image
     targets = _targets(items) if with_targets else None
-    return Batch(images, sizes, targets, tuple(item.meta for item in items))
+    metas = tuple(item.meta for item in items)
+    return Batch(images, sizes, targets, metas, proposals=_proposals(items))
 
 
 def _targets(items: Sequence[Prepared]) -> Targets:
@@ -118,3 +145,15 @@ def _targets(items: Sequence[Prepared]) -> Targets:
         count = len(item.boxes)
         boxes[n, :count], classes[n, :count], crowd[n, :count] = item.boxes, item.classes, item.crowd
     return Targets(boxes, classes, crowd)
+
+
+def _proposals(items: Sequence[Prepared]) -> Proposals | None:
+    """Stored proposals, padded as targets are; None where there are none."""
+    stored = [item.proposals for item in items if item.proposals is not None]
+    if len(stored) < len(items):
+        return None
+    rows = torch.zeros(len(items), max(1, *map(len, stored)), 5)
+    valid = torch.zeros(rows.shape[:2], dtype=torch.bool)
+    for n, own in enumerate(stored):
+        rows[n, : len(own)], valid[n, : len(own)] = own, True
+    return Proposals(rows[..., :4].contiguous(), rows[..., 4].contiguous(), valid)

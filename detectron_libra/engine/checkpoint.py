@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,10 @@ log = logging.getLogger(__name__)
 PATTERN = re.compile(r"model_iter(\d+)\.pt")
 REQUIRED = ("model", "optimizer", "iteration", "rng", "metrics", "config", "class_names")
 NAMES_SHOWN = 3
+#: How pickle writes the key of ``versions`` that names this program.
+MARK = pickle.BINUNICODE + len("detectron_libra").to_bytes(4, "little") + b"detectron_libra"
+#: Bytes of a checkpoint without its tensors, at most.
+LARGEST_INDEX = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,20 @@ def load(path: Path | str) -> dict[str, Any]:
                 return state
             reason = "no weights in it"
     raise InputError(f"{path}: damaged or not a checkpoint ({reason}); remove it, an older one is then used")
+
+
+def is_checkpoint(path: Path | str) -> bool:
+    """Whether a zip file is a checkpoint of this program; looks at the names in it and reads no tensor."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = [info for info in archive.infolist() if info.filename.endswith("/data.pkl")]
+            return any(
+                MARK in archive.read(info)
+                for info in parts
+                if info.compress_type == zipfile.ZIP_STORED and info.file_size < LARGEST_INDEX
+            )
+    except Exception:  # as in _damage; whoever reads it will say what is wrong
+        return False
 
 
 def latest(folder: Path | str) -> Checkpoint | None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,30 @@ from detectron_libra.engine.weights_file import metadata_of, save_safetensors
 FINAL = "model_final.safetensors"
 
 
+def full_state(
+    model: nn.Module, optimizer: Optimizer, metrics: Mapping[str, Any], words: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a checkpoint holds.
+
+    Args:
+        model, optimizer: after an iteration.
+        metrics: state of the window of medians, see ``metrics.Window``.
+        words: ``iteration``, ``config``, ``class_names``, ``settings``.
+    """
+    return {
+        **words,
+        "model": dict(model.state_dict()),
+        "optimizer": optimizer.state_dict(),
+        "rng": rng.get_state(),
+        "metrics": dict(metrics),
+        "versions": {
+            "detectron_libra": detectron_libra.__version__,
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+        },
+    }
+
+
 @dataclass(frozen=True)
 class Saver:
     """Writes the state of a run.
@@ -29,7 +53,7 @@ class Saver:
         folder: exists.
         model, optimizer, metrics: of the run.
         keep: newest checkpoints that stay; 0: all.
-        config_text, class_names: stored beside the weights.
+        config_text, class_names, settings: stored beside the weights.
         on_checkpoint: given the path and the iteration of each checkpoint.
     """
 
@@ -40,6 +64,7 @@ class Saver:
     keep: int
     config_text: str
     class_names: Sequence[str]
+    settings: Mapping[str, Any]
     on_checkpoint: Callable[[Path, int], None] | None
 
     def checkpoint(self, iteration: int) -> Path:
@@ -64,22 +89,16 @@ class Saver:
             RunError: they cannot be written.
         """
         path = self.folder / FINAL
-        texts = {"config": self.config_text, "class_names": self.class_names, "iteration": iteration}
-        save_safetensors(path, self.model.state_dict(), metadata_of(texts))
+        save_safetensors(path, self.model.state_dict(), metadata_of(self._words(iteration)))
         return path
 
     def _state(self, iteration: int) -> dict[str, Any]:
+        return full_state(self.model, self.optimizer, self.metrics.window.state(), self._words(iteration))
+
+    def _words(self, iteration: int) -> dict[str, Any]:
         return {
             "iteration": iteration,
-            "model": dict(self.model.state_dict()),
-            "optimizer": self.optimizer.state_dict(),
-            "rng": rng.get_state(),
-            "metrics": self.metrics.window.state(),
             "config": self.config_text,
             "class_names": list(self.class_names),
-            "versions": {
-                "detectron_libra": detectron_libra.__version__,
-                "torch": str(torch.__version__),
-                "python": platform.python_version(),
-            },
+            "settings": dict(self.settings),
         }

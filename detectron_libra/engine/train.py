@@ -51,6 +51,7 @@ def train(
     stop: StopFlag | None = None,
     config_text: str = "",
     class_names: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
 ) -> Path:
     """Trains to ``max_iter``, from the start or from where ``resume`` ended.
 
@@ -58,7 +59,8 @@ def train(
 
     Args:
         model: on ``device``; in train mode it maps a Batch to (raw losses, metrics), dicts of 0-d tensors.
-        loader: one Batch per iteration, from the first one to be done.
+        loader: one Batch per iteration, from the first one to be done; ``ready`` of them, where it has this
+            attribute, lie in its queue.
         optimizer: from optim.build_optimizer; restored by checkpoint.restore in a resumed run.
         schedule: learning rate of each iteration.
         loss_weights: factor of each raw loss in the total.
@@ -76,7 +78,7 @@ def train(
         evaluate: given the iteration, returns what goes into metrics.jsonl; may put the model into eval mode.
         on_checkpoint: given the path and the iteration of each checkpoint.
         stop: once it is set, the step is finished, a checkpoint written, and SystemExit raised.
-        config_text, class_names: kept in the checkpoints and with the final weights.
+        config_text, class_names, settings: kept in the checkpoints and with the final weights.
 
     Returns:
         Path of the final weights.
@@ -98,7 +100,15 @@ def train(
         window=resume.state["metrics"] if resume else None,
     )
     saver = Saver(
-        folder, model, optimizer, metrics, checkpoints_kept, config_text, class_names, on_checkpoint
+        folder,
+        model,
+        optimizer,
+        metrics,
+        checkpoints_kept,
+        config_text,
+        class_names,
+        settings or {},
+        on_checkpoint,
     )
     guard = Guard(optimizer)
     batches = iter(loader)
@@ -108,7 +118,7 @@ def train(
 
     try:
         for iteration in range(start, max_iter):
-            begun = time.perf_counter()
+            begun, queued = time.perf_counter(), getattr(loader, "ready", 0)
             batch = _next(batches, iteration)
             waited = time.perf_counter() - begun
             batch = batch.to(device)
@@ -127,7 +137,8 @@ def train(
                 clip_grad_norm=clip_grad_norm,
             )
             seconds = time.perf_counter() - begun
-            metrics.step(iteration, lr, values, images=len(batch.images), seconds=seconds, waited=waited)
+            pace = {"images": len(batch.images), "seconds": seconds, "waited": waited, "queued": queued}
+            metrics.step(iteration, lr, values, **pace)
 
             done, last = iteration + 1, iteration + 1 == max_iter
             to_evaluate = evaluate is not None and eval_period > 0 and done % eval_period == 0 and not last

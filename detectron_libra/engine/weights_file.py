@@ -18,6 +18,9 @@ from detectron_libra.engine import checkpoint
 from detectron_libra.engine.diskspace import write_error
 from detectron_libra.errors import InputError
 
+#: How a file of torch.save begins.
+ZIP = b"PK\x03\x04"
+
 
 def save_safetensors(
     path: Path | str, model_state: Mapping[str, Tensor], metadata: Mapping[str, str]
@@ -47,21 +50,23 @@ def load_weights(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, 
     """Reads weights onto the CPU.
 
     Args:
-        path: .safetensors, or a checkpoint of ours (.pt).
+        path: .safetensors, or a checkpoint of ours (.pt); its content says which.
 
     Returns:
         (name to tensor, metadata). Metadata of our files: ``format``, ``config`` (YAML), ``class_names`` (a
-        JSON list) and ``iteration``.
+        JSON list), ``iteration`` and ``settings`` (keys that the weights need, a JSON object).
 
     Raises:
         InputError: missing, damaged, or of another kind.
     """
     path = Path(path)
-    if path.suffix == ".pt":
-        state = checkpoint.load(path)
-        return state["model"], metadata_of(state)
     if not path.is_file():
         raise InputError(f"{path}: no such file; check the path of the weights")
+    with path.open("rb") as file:
+        is_zip = file.read(len(ZIP)) == ZIP
+    if is_zip:
+        state = checkpoint.load(path)
+        return state["model"], metadata_of(state)
     try:
         with safe_open(str(path), framework="pt", device="cpu") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
@@ -76,4 +81,5 @@ def metadata_of(state: Mapping) -> dict[str, str]:
         "config": state.get("config", ""),
         "class_names": json.dumps(list(state.get("class_names", ()))),
         "iteration": str(state.get("iteration", "")),
+        "settings": json.dumps(state.get("settings", {})),
     }

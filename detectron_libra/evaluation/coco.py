@@ -55,7 +55,7 @@ def evaluate_coco(dataset: Any, detections: Mapping[Id, Detections], *, extent: 
     """
     names = class_keys(dataset)
     images = {record.image_id: number for number, record in enumerate(records_by_id(dataset), start=1)}
-    truth, found = _truth(dataset, images, extent), _found(detections, images, extent)
+    truth, found = ground_truth(dataset, images, extent), _found(detections, images, extent)
     if not found:
         log.warning("%s: no detections at all, so AP is 0", dataset.name)
     if all(box["iscrowd"] for box in truth):
@@ -82,13 +82,13 @@ def to_coco_results(dataset: Any, detections: Mapping[Id, Detections], *, extent
 
     Returns:
         Dicts of ``image_id`` and ``category_id`` (the JSON file's own ids), ``bbox`` (x, y, width, height in
-        pixels) and ``score``.
+        pixels) and ``score``; within an image best first, of equal scores the lower class first.
     """
     ids = [record.image_id for record in records_by_id(dataset)]
     return [
         {"image_id": i, "category_id": dataset.category_ids[number - 1], "bbox": box, "score": score}
         for i in ids
-        for number, box, score in _rows(detections.get(i), extent)
+        for number, box, score in sorted(_rows(detections.get(i), extent), key=lambda row: (-row[2], row[0]))
     ]
 
 
@@ -116,7 +116,21 @@ def _coco(boxes: list[dict], image_ids: list[int], class_ids: list[int]) -> COCO
     return coco
 
 
-def _truth(dataset: Any, images: Mapping[Id, int], extent: float) -> list[dict]:
+def ground_truth(dataset: Any, images: Mapping[Id, int], extent: float) -> list[dict]:
+    """Annotations of the file of a data set, or else of its records, as COCO dicts.
+
+    Args:
+        dataset: see ``evaluate_coco``.
+        images: image id -> the number it gets.
+        extent: pixels added to ``x2 - x1`` to get a width.
+
+    Returns:
+        Dicts of ``image_id`` (the number), ``category_id`` (1..C-1), ``bbox`` (x, y, width, height in pixels),
+        ``area`` (as stated, else of the box, in square pixels) and ``iscrowd``.
+
+    Raises:
+        InputError: the annotation file cannot be read any more.
+    """
     file = dataset.annotation_file
     if not file or not Path(file).is_file():
         return list(_truth_of_records(dataset, images, extent))

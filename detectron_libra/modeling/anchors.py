@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Anchors: a few base boxes per level, repeated over the cells of its feature map.
 
-Source: Detectron's modeling/generate_anchors.py; mmdetection's AnchorGenerator for exact sides.
+Source: Detectron's modeling/generate_anchors.py; mmdetection's AnchorGenerator for exact sides; torchvision's
+anchor_utils.py for whole ones.
 """
 
 from collections import OrderedDict
@@ -26,7 +27,8 @@ def base_anchors(
         sizes: sides of the square of the same area, in pixels.
         ratios: height / width.
         geometry: with ``round_anchors`` the ratio is taken of a cell with whole sides, which is then scaled,
-            so that sides are not exact, and the centre is (stride - 1) / 2; otherwise exact, centred at 0.
+            so that sides are not exact, and the centre is (stride - 1) / 2; otherwise exact, centred at 0; with
+            ``whole_anchors`` the corners are then rounded.
 
     Returns:
         (A, 4) float32 x1 y1 x2 y2 in pixels, A = ratios x sizes.
@@ -44,6 +46,8 @@ def base_anchors(
     half = torch.stack((width, height), -1).view(-1, 2) / 2
     # A box whose corners are its first and last pixel reaches half a pixel less to either side.
     half = half - geometry.extent / 2
+    if geometry.whole_anchors:
+        half = half.round()
     return torch.cat((centre - half, centre + half), 1).float()
 
 
@@ -69,13 +73,18 @@ def octave_anchors(
     """
     octaves = [2 ** (octave / scales_per_octave) for octave in range(scales_per_octave)]
     sizes = [stride * anchor_scale * octave for octave in octaves]
+    if geometry.whole_anchors:
+        sizes = [int(size) for size in sizes]
     return torch.cat([base_anchors(stride, [size], ratios, geometry=geometry) for size in sizes])
 
 
-def shift_over_cells(base: Tensor, stride: float, height: int, width: int) -> Tensor:
-    """Base anchors (A, 4) moved to each cell of a (height, width) map: (height*width*A, 4), y, x, anchor."""
-    y = torch.arange(height, dtype=torch.float32, device=base.device) * stride
-    x = torch.arange(width, dtype=torch.float32, device=base.device) * stride
+def shift_over_cells(base: Tensor, steps: tuple[float, float], height: int, width: int) -> Tensor:
+    """Base anchors (A, 4) moved to each cell of a (height, width) map: (height*width*A, 4), y, x, anchor.
+
+    ``steps``: pixels from a cell to the next one in y and in x.
+    """
+    y = torch.arange(height, dtype=torch.float32, device=base.device) * steps[0]
+    x = torch.arange(width, dtype=torch.float32, device=base.device) * steps[1]
     y, x = torch.meshgrid(y, x, indexing="ij")
     shift = torch.stack((x, y, x, y), -1).view(-1, 1, 4)
     return (shift + base).view(-1, 4)
@@ -87,12 +96,13 @@ class AnchorGrid:
     Args:
         bases: per level the (A, 4) anchors of its first cell, pixels.
         strides: per level the distance of neighbouring cells in pixels.
+        fit: a level whose size was rounded up has its cells closer together, (image side // cells) apart.
     """
 
-    def __init__(self, bases: Sequence[Tensor], strides: Sequence[float]):
+    def __init__(self, bases: Sequence[Tensor], strides: Sequence[float], *, fit: bool = False):
         if len(bases) != len(strides):
             raise ValueError(f"{len(bases)} levels of anchors, but {len(strides)} strides")
-        self.bases, self.strides = list(bases), list(strides)
+        self.bases, self.strides, self.fit = list(bases), list(strides), fit
         self._kept: OrderedDict[tuple, list[Tensor]] = OrderedDict()
 
     @property
@@ -115,10 +125,17 @@ class AnchorGrid:
         key = (tuple((int(h), int(w)) for h, w in sizes), str(device))
         if key not in self._kept:
             self._kept[key] = [
-                shift_over_cells(base.to(device), stride, *size)
-                for base, stride, size in zip(self.bases, self.strides, key[0], strict=True)
+                shift_over_cells(base.to(device), steps, *size)
+                for base, steps, size in zip(self.bases, self._steps(key[0]), key[0], strict=True)
             ]
             if len(self._kept) > CACHED_SIZES:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         return self._kept[key]
+
+    def _steps(self, sizes: Sequence[tuple[int, int]]) -> list[tuple[float, float]]:
+        """Pixels from cell to cell in y and x on each level."""
+        if not self.fit:
+            return [(stride, stride) for stride in self.strides]
+        image = [cells * self.strides[0] for cells in sizes[0]]  # the finest level divides a padded image
+        return [(image[0] // height, image[1] // width) for height, width in sizes]

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
+#: ``Weights.kind`` of our own files.
+OURS = "detectron_libra"
+
 
 @dataclass(frozen=True)
 class Weights:

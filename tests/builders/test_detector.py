@@ -152,13 +152,13 @@ def test_the_geometry_reaches_every_part(name):
     geometry = GEOMETRIES[name]
     for owner in (model.rpn_rule, model.train_proposals, model.test_proposals, model.regions.detection):
         assert owner.geometry is geometry
-    assert model.rpn_rule.assignment == name
+    assert model.rpn_rule.assignment == geometry.rules
     centre = model.anchors.bases[0].view(-1, 2, 2).mean(1)
     assert (centre == (1.5 if geometry.round_anchors else 0.0)).all()
     # Detectron trains crowds as background.
     assert (model.regions.crowd_threshold is None) == (name == "detectron")
     dense = build("retinanet", MODEL__BOX_GEOMETRY=name)
-    assert dense.rule.geometry is geometry and dense.rule.assignment == name
+    assert dense.rule.geometry is geometry and dense.rule.assignment == geometry.rules
     assert (dense.rule.crowd_threshold is None) == (name == "detectron")
 
 
@@ -222,8 +222,8 @@ def test_what_there_is_not_is_refused_by_its_key(kind, changes, key):
 
 
 def test_keys_without_effect_are_told(caplog):
-    build_detector(config("retinanet", TRAIN__GT_MIN_AREA=400, VIS=True), 4)
-    assert "TRAIN.GT_MIN_AREA, VIS: without effect yet" in caplog.text
+    build_detector(config("retinanet", TRAIN__GT_MIN_AREA=400, TRAIN__BBOX_THRESH=0.4), 4)
+    assert "TRAIN.BBOX_THRESH, TRAIN.GT_MIN_AREA: without effect yet" in caplog.text
 
 
 @pytest.mark.parametrize(

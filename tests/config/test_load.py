@@ -6,7 +6,18 @@ import logging
 import numpy as np
 import pytest
 
-from detectron_libra.config import Config, load_config, load_with_origins, pyramid_levels, with_values
+from detectron_libra.config import (
+    KEYS,
+    Config,
+    dump,
+    infer,
+    load_config,
+    load_with_origins,
+    parse_config,
+    pyramid_levels,
+    with_options,
+    with_values,
+)
 from detectron_libra.errors import UsageError
 
 BASELINE = """
@@ -157,3 +168,18 @@ def test_with_values_checks_like_a_file():
     assert cfg.MODEL.NUM_CLASSES == 4 and cfg.RPN.RPN_ON
     with pytest.raises(UsageError, match=r"MODEL.NUM_CLASSES: 1\.5 is of type float"):
         with_values(cfg, {"MODEL.NUM_CLASSES": 1.5})
+
+
+def test_a_configuration_knows_which_keys_were_set(file):
+    """What nobody set, weights may set; a key set to its own default counts as set."""
+    path = file("PIXEL_ORDER: BGR\n")
+    cfg = with_options(load_config(path, ["SOLVER.GAMMA", "0.1"]), ["DEVICE", "cpu"])
+    cfg = infer(with_values(cfg, {"MODEL.NUM_CLASSES": 4}, "the data"))
+    assert cfg.origins == {
+        "PIXEL_ORDER": f"{path}:1",
+        "SOLVER.GAMMA": "command line, option 1",
+        "DEVICE": "command line, option 1",
+        "MODEL.NUM_CLASSES": "the data",
+    }
+    assert cfg == with_values(Config(), {"DEVICE": "cpu", "MODEL.NUM_CLASSES": 4})
+    assert parse_config(dump(cfg)).origins.keys() == KEYS.keys()

@@ -45,6 +45,7 @@ class FPN(nn.Module):
         min_level, max_level: first and last level.
         extra_convs: how levels above the backbone's coarsest (C5) come about: P6 = 3x3 convolution with
             stride 2 on C5 and P7 = the same on ReLU(P6) (RetinaNet), else P6 = every second cell of P5.
+        extra_from_output: P6 of ``extra_convs`` is a convolution of P5 instead, as in torchvision.
         extra_relu: the ReLU between P6 and P7; mmdetection's Libra RetinaNet has none.
         norm: ``none``, ``group`` or ``batch``, after lateral and output convolutions, which then lack a bias.
         norm_groups, norm_eps: see ``make_norm``.
@@ -63,6 +64,7 @@ class FPN(nn.Module):
         max_level: int = 6,
         extra_convs: bool = False,
         extra_relu: bool = True,
+        extra_from_output: bool = False,
         norm: str = "none",
         norm_groups: int = 32,
         norm_eps: float = 1e-5,
@@ -83,7 +85,7 @@ class FPN(nn.Module):
         self.strides = tuple(2**level for level in self.levels)
         self.out_channels = dim
         self.backbone_levels = tuple(range(min_level, top + 1))
-        self.extra_relu = extra_relu
+        self.extra_relu, self.extra_from_output = extra_relu, extra_from_output
 
         bias = norm == "none"
         lateral, output, lateral_norm, output_norm, extra = ({} for _ in range(5))
@@ -94,7 +96,7 @@ class FPN(nn.Module):
             output_norm[str(level)] = make_norm(norm, dim, groups=norm_groups, eps=norm_eps)
         if extra_convs:
             for level in range(top + 1, max_level + 1):
-                inputs = in_channels[top] if level == top + 1 else dim
+                inputs = in_channels[top] if level == top + 1 and not extra_from_output else dim
                 extra[str(level)] = nn.Conv2d(inputs, dim, 3, stride=2, padding=1)
         self.lateral, self.output = nn.ModuleDict(lateral), nn.ModuleDict(output)
         self.lateral_norm, self.output_norm = nn.ModuleDict(lateral_norm), nn.ModuleDict(output_norm)
@@ -131,8 +133,9 @@ class FPN(nn.Module):
         if not self.extra:
             return [F.max_pool2d(output, 1, stride=2) for _ in missing]
         levels: list[Tensor] = []
+        first = output if self.extra_from_output else feature
         for level in missing:
-            source = levels[-1] if levels else feature
+            source = levels[-1] if levels else first
             if levels and self.extra_relu:
                 source = source.relu()
             levels.append(self.extra[str(level)](source))

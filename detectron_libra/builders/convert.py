@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights from one format into another: what `tools/convert_weights.py` does."""
+
+import logging
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from detectron_libra.builders import session
+from detectron_libra.builders.backbone import backbone_norm
+from detectron_libra.builders.detector import build_detector
+from detectron_libra.builders.settings import configuration_for, settings_in_use
+from detectron_libra.builders.solver import build_solver
+from detectron_libra.builders.weights import class_names_of, from_checkpoint, locate, put_into, read_weights
+from detectron_libra.config import Config, dump, with_values
+from detectron_libra.config.detectron import detectron_values, only_ours
+from detectron_libra.config.dump import show
+from detectron_libra.engine import checkpoint, optim
+from detectron_libra.engine.saving import full_state
+from detectron_libra.engine.weights_file import metadata_of, save_safetensors
+from detectron_libra.errors import InputError, UsageError
+from detectron_libra.weights.cfg_text import write_cfg
+from detectron_libra.weights.contents import Weights
+from detectron_libra.weights.detectron import write_pickle
+from detectron_libra.weights.download import is_address
+from detectron_libra.weights.momentum import from_torch_momentum, to_torch_momentum
+
+log = logging.getLogger(__name__)
+
+ENDINGS = (".safetensors", ".pkl", ".pt")
+NAMED = 4  # names that the report lists
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is converted.
+
+    Attributes:
+        weights: of the file.
+        cfg: configuration that the weights are used with, where one is known, with the number of classes.
+        state: of a checkpoint of ours, else None.
+    """
+
+    weights: Weights
+    cfg: Config | None
+    state: dict[str, Any] | None
+
+
+def convert(
+    place: str,
+    target: str,
+    *,
+    cfg: Config | None = None,
+    opts: Sequence[str] = (),
+    iteration: int | None = None,
+) -> str:
+    """Write weights in the format that the target's ending names.
+
+    Args:
+        place: path or address, of any kind that is read; its content says which.
+        target: .safetensors, .pkl (Detectron's) or .pt (a checkpoint to go on from).
+        cfg: configuration of the weights; by default the one inside the file.
+        opts: ``[KEY, VALUE, ...]`` on top of it.
+        iteration: the last one that the weights were trained for, counted from 0, where their file does not say.
+
+    Returns:
+        One line: what was read, what was written, what was left out, and what the weights need.
+
+    Raises:
+        UsageError: an ending that is not written, the same file twice, or a configuration is missing. InputError: the
+        source cannot be read. RunError: the target cannot be written.
+    """
+    ending = Path(target).suffix
+    if ending not in ENDINGS:
+        raise UsageError(f"{target}: its ending says no format that is written; use {', '.join(ENDINGS)}")
+    if (
+        not is_address(place)
+        and os.path.exists(target)
+        and os.path.exists(place)
+        and os.path.samefile(place, target)
+    ):
+        raise UsageError(f"{target}: this is the file that is read; give another name")
+    source = read(place, cfg, opts)
+    write = {".safetensors": _write_safetensors, ".pkl": _write_pkl, ".pt": _write_pt}[ending]
+    said = write(source, target, iteration)
+    return f"{_describe(source)} -> {target}: {'; '.join([*said, *_needs(source)])}"
+
+
+def read(place: str, cfg: Config | None, opts: Sequence[str]) -> Source:
+    """The file, and the configuration that goes with it."""
+    cache = dict(zip(opts[::2], opts[1::2], strict=False)).get(
+        "DOWNLOAD_CACHE", (cfg or Config()).DOWNLOAD_CACHE
+    )
+    path = locate(place, cache)
+    state = checkpoint.load(path) if path.is_file() and checkpoint.is_checkpoint(path) else None
+    weights = from_checkpoint(state, place) if state else read_weights(place, key="IN", cache=cache)
+    try:
+        found = configuration_for(weights, cfg, opts)
+    except UsageError as e:
+        if cfg is not None or opts:
+            raise
+        log.warning("the configuration in it is not kept: %s", "; ".join(str(e).splitlines()))
+        found = None
+    return Source(weights, found and _with_classes(found, weights), state)
+
+
+def _with_classes(cfg: Config, weights: Weights) -> Config:
+    """``cfg`` with the number of classes that the weights have, where they tell."""
+    names = class_names_of(weights)
+    scores = weights.state.get("regions.predictor.cls_score.weight")
+    anchors = len(cfg.RETINANET.ASPECT_RATIOS) * cfg.RETINANET.SCALES_PER_OCTAVE
+    head = weights.state.get("head.cls_pred.weight")
+    count = cfg.MODEL.NUM_CLASSES
+    if names:
+        count = len(names) + 1
+    elif scores is not None:
+        count = scores.shape[0]
+    elif head is not None:
+        count = head.shape[0] // anchors + (0 if cfg.RETINANET.SOFTMAX else 1)
+    return (
+        cfg
+        if count == cfg.MODEL.NUM_CLASSES
+        else with_values(cfg, {"MODEL.NUM_CLASSES": count}, weights.source)
+    )
+
+
+def _write_safetensors(source: Source, target: str, iteration: int | None) -> list[str]:
+    weights, cfg = source.weights, source.cfg
+    metadata = dict(weights.metadata) | metadata_of(_words(source, iteration))
+    save_safetensors(target, weights.state, metadata)
+    said = [f"{len(weights.state)} tensors, {'its' if cfg else 'no'} configuration"]
+    left_out = [f"the momentum of {len(weights.momentum)} parameters"] * bool(weights.momentum)
+    left_out += ["optimizer and random state"] * bool(source.state)
+    left_out += [f"{len(weights.preserved)} blobs that no model has ({_some(weights.preserved)})"] * bool(
+        weights.preserved
+    )
+    return [*said, *([f"left out: {', '.join(left_out)}"] if left_out else [])]
+
+
+def _write_pkl(source: Source, target: str, iteration: int | None) -> list[str]:
+    weights, cfg = source.weights, source.cfg
+    momentum = dict(weights.momentum)
+    if source.state:
+        momentum = _detectron_momentum(source, source.state)
+    unknown = write_pickle(
+        target,
+        state=weights.state,
+        config_text=write_cfg(detectron_values(cfg)) if cfg else None,
+        momentum=momentum,
+        preserved=weights.preserved,
+        norm="group" if cfg and backbone_norm(cfg) == "group" else "affine",
+    )
+    said = [f"{len(weights.state)} blobs, {'its' if cfg else 'no'} configuration"]
+    said += [f"momentum of {len(momentum)} parameters"] * bool(momentum)
+    said += [f"preserved: {len(weights.preserved)} blobs that no model has"] * bool(weights.preserved)
+    said += [f"without a blob of Detectron, behind libra.: {len(unknown)} ({_some(unknown)})"] * bool(unknown)
+    ours = only_ours(cfg) if cfg else {}
+    words = ", ".join(f"{name} {show(value)}" for name, value in ours.items())
+    return [*said, *([f"Detectron has no key for {words}: set it where you use the file"] if ours else [])]
+
+
+def _write_pt(source: Source, target: str, iteration: int | None) -> list[str]:
+    if source.state:
+        checkpoint.save(target, source.state)
+        return [f"the checkpoint after iteration {source.state['iteration']}"]
+    weights, cfg = source.weights, source.cfg
+    if not weights.momentum:
+        raise InputError(
+            f"{weights.source}: no momentum in it, so that no training can go on from it; write a .safetensors, and set "
+            "TRAIN.WEIGHTS to it"
+        )
+    if cfg is None:
+        raise UsageError(
+            f"{weights.source}: no configuration in it; give the one it was trained with (--cfg)"
+        )
+    words = _words(source, iteration)
+    session.seed(cfg.RNG_SEED)
+    model, optimizer = _solver(cfg)
+    put_into(cfg, model, weights, training=False)
+    lr = _set_momentum(cfg, model, optimizer, weights, words["iteration"])
+    checkpoint.save(target, full_state(model, optimizer, {}, words))
+    return [
+        f"a checkpoint after iteration {words['iteration']}, momentum divided by the learning rate {lr:g}",
+        *[f"left out: {len(weights.preserved)} blobs that no model has"] * bool(weights.preserved),
+    ]
+
+
+def _words(source: Source, iteration: int | None) -> dict[str, Any]:
+    weights, cfg = source.weights, source.cfg
+    return {
+        "iteration": _iteration(source, iteration),
+        "config": dump(cfg) if cfg else "",
+        "class_names": class_names_of(weights) or (),
+        "settings": settings_in_use(cfg, weights.settings) if cfg else weights.settings,
+    }
+
+
+def _iteration(source: Source, given: int | None) -> int | str:
+    """The last iteration that was trained: as given, or as the file or its name says; "" where nothing does."""
+    known = source.weights.metadata.get("iteration", "")
+    match = re.search(r"model_iter(\d+)\.\w+$", source.weights.source)
+    if given is not None:
+        return given
+    if known.isdigit():
+        return int(known)
+    if match:
+        return int(match[1])
+    final = re.search(r"model_final\.\w+$", source.weights.source)
+    return source.cfg.SOLVER.MAX_ITER - 1 if final and source.cfg else ""
+
+
+def _solver(cfg: Config) -> tuple[nn.Module, Optimizer]:
+    model = build_detector(cfg, cfg.MODEL.NUM_CLASSES)
+    return model, build_solver(cfg, model)[0]
+
+
+def _set_momentum(cfg, model, optimizer, weights, iteration) -> float:
+    raise NotImplementedError
+
+
+def _detectron_momentum(source: Source, state: dict[str, Any]) -> dict[str, Tensor]:
+    raise NotImplementedError
