@@ -53,7 +53,7 @@ def load_dataset(
 
     Args:
         class_names: those of the model, which the set must have; None takes the set's own.
-        training: there must be a box to learn from.
+        training: there must be a box to learn from, and TRAIN.GT_MIN_AREA holds.
 
     Raises:
         UsageError: the name is not known. InputError: the set has faults.
@@ -68,6 +68,7 @@ def load_dataset(
         workers=workers(cfg),
         class_names=class_names,
         need_boxes=training,
+        min_area=cfg.TRAIN.GT_MIN_AREA if training else -1,
         file_prefix=FILE_PREFIXES.get(name, ""),
     )
 

@@ -19,7 +19,6 @@ WITHOUT_EFFECT_YET = (
     "EXPECTED_RESULTS",
     "TEST.COMPETITION_MODE",
     "TRAIN.BBOX_THRESH",
-    "TRAIN.GT_MIN_AREA",
     "VIS",
 )
 
@@ -41,10 +40,6 @@ def refuse_what_is_missing(cfg: Config) -> None:
         UsageError: naming the key.
     """
     values = values_of(cfg)
-    if cfg.GROUP_NORM.NUM_GROUPS < 1 or cfg.GROUP_NORM.DIM_PER_GP > 0:
-        raise UsageError(
-            "GROUP_NORM.DIM_PER_GP: not available yet; set it to -1, and GROUP_NORM.NUM_GROUPS to 1 or more"
-        )
     ignored = [name for name in WITHOUT_EFFECT_YET if values[name] != KEYS[name].default]
     if ignored:
         log.warning("%s: without effect yet", ", ".join(ignored))

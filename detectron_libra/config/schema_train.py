@@ -36,7 +36,12 @@ class Train:
     RPN_STRADDLE_THRESH: int = key(0, "How far an anchor may leave the image; -1: any.", unit="px", min=-1)
     RPN_MIN_SIZE: int = key(0, "Smallest side of a proposal, in the original image.", unit="px", min=0)
     CROWD_FILTER_THRESH: float = key(0.7, "Proposals inside a crowd by this share are dropped.", min=0, max=1)
-    GT_MIN_AREA: int = key(-1, "Boxes of a smaller area are dropped; -1: none.", unit="px^2", min=-1)
+    GT_MIN_AREA: int = key(
+        -1,
+        "Training boxes of a smaller `area` (else width x height) are dropped; -1: none.",
+        unit="px^2",
+        min=-1,
+    )
     FREEZE_CONV_BODY: bool = key(False, "Keep the whole backbone as it is.")
     AUTO_RESUME: bool = key(True, "Continue from the newest checkpoint in the output folder.")
     COPY_WEIGHTS: bool = key(False, "Copy WEIGHTS into the output folder.")

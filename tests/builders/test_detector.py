@@ -222,15 +222,31 @@ def test_what_there_is_not_is_refused_by_its_key(kind, changes, key):
 
 
 def test_keys_without_effect_are_told(caplog):
-    build_detector(config("retinanet", TRAIN__GT_MIN_AREA=400, VIS=True), 4)
-    assert "TRAIN.GT_MIN_AREA, VIS: without effect yet" in caplog.text
+    build_detector(config("retinanet", TRAIN__COPY_WEIGHTS=True, VIS=True), 4)
+    assert "TRAIN.COPY_WEIGHTS, VIS: without effect yet" in caplog.text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_group_norm_has_the_channels_per_group_that_are_asked_for(kind):
+    """Detectron's rule (get_group_gn): DIM_PER_GP channels a group, or NUM_GROUPS groups; one of them is -1."""
+    head = "fast_rcnn_heads.add_roi_Xconv1fc_gn_head"
+    changes = {"RESNETS__NORM": "group", "FPN__USE_GN": True, "RETINANET__HEAD_NORM": "group"}
+    changes |= {"FAST_RCNN__ROI_BOX_HEAD": head, "FAST_RCNN__CONV_HEAD_DIM": 12, "GROUP_NORM__EPSILON": 1e-3}
+    sizes = {"GROUP_NORM__DIM_PER_GP": 4, "GROUP_NORM__NUM_GROUPS": -1}
+    for more, size in ((sizes, lambda c: 4), ({"GROUP_NORM__NUM_GROUPS": 4}, lambda c: c // 4)):
+        norms = [m for m in build(kind, **changes, **more).modules() if isinstance(m, torch.nn.GroupNorm)]
+        assert len(norms) > 10 and {m.num_channels // m.num_groups for m in norms if m.eps == 1e-3} == {
+            size(m.num_channels) for m in norms
+        }
 
 
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
-        ({"GROUP_NORM__DIM_PER_GP": 16}, "GROUP_NORM.DIM_PER_GP"),
-        ({"GROUP_NORM__NUM_GROUPS": -1}, "GROUP_NORM.DIM_PER_GP"),
+        (
+            {"GROUP_NORM__DIM_PER_GP": 3, "GROUP_NORM__NUM_GROUPS": -1, "RESNETS__NORM": "group"},
+            "GROUP_NORM.DIM_PER_GP: 3 does not divide 8 channels",
+        ),
         ({"RESNETS__NUM_GROUPS": 32}, "RESNETS.NUM_GROUPS"),
         (
             {"MODEL__CONV_BODY": "FPN.add_fpn_ResNeXt101_32x8d_conv5_body", "RESNETS__NUM_GROUPS": 64},

@@ -59,6 +59,21 @@ def test_several_kinds_of_drops_share_one_line(tmp_path, caplog):
         assert part in line
 
 
+@pytest.mark.parametrize(("least", "kept"), [(-1, [1, 2, 3]), (150, [1, 3]), (151, [3]), (201, [])])
+def test_small_areas_are_dropped_by_the_annotations_own_area(tmp_path, caplog, least, kept):
+    """Detectron's rule: dropped where `area` < TRAIN.GT_MIN_AREA; without `area`, ours is width x height."""
+    content = coco(2)
+    areas = {1: 150.0, 2: 149.5, 3: None}  # the boxes have 200, 192 and 200 square pixels
+    content["annotations"] = content["annotations"][:3]
+    for entry in content["annotations"]:
+        entry["category_id"] = entry["id"]
+        entry |= {"area": areas[entry["id"]]} if areas[entry["id"]] else {}
+    content["categories"] = [{"id": k, "name": str(k)} for k in (1, 2, 3)]
+    dataset = load(tmp_path, content, min_area=least)
+    assert torch.cat([r.classes for r in dataset.records]).tolist() == kept
+    assert ("an area under" in caplog.text and "TRAIN.GT_MIN_AREA" in caplog.text) == (len(kept) < 3)
+
+
 def test_ids_with_gaps_keep_detectrons_orders(tmp_path):
     content = coco(2)
     content["images"][0]["id"], content["images"][1]["id"] = 700, 30
