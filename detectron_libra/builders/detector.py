@@ -18,7 +18,6 @@ log = logging.getLogger(__name__)
 WITHOUT_EFFECT_YET = (
     "EXPECTED_RESULTS",
     "TEST.COMPETITION_MODE",
-    "TRAIN.BBOX_THRESH",
     "VIS",
 )
 

@@ -101,5 +101,6 @@ def region_head(
         box_weights=cfg.MODEL.BBOX_REG_WEIGHTS,
         box_loss=box_loss(cfg, FAST_RCNN_SMOOTH_L1_BETA),
         detection=detection_rule(cfg, cfg.TEST.SCORE_THRESH),
+        box_threshold=t.BBOX_THRESH,
         crowd_threshold=crowd_threshold,
     )

@@ -21,7 +21,7 @@ class Train:
     BG_THRESH_HI: float = key(0.5, "A proposal is negative below this IoU.", min=0, max=1)
     BG_THRESH_LO: float = key(0.0, "A proposal is negative from this IoU on.", min=0, max=1)
     USE_FLIPPED: bool = key(True, "Train on every image and on its mirror image.")
-    BBOX_THRESH: float = key(0.5, "IoU from which a proposal gets regression targets.", min=0, max=1)
+    BBOX_THRESH: float = key(0.5, "IoU from which a positive proposal learns a box too.", min=0, max=1)
     SNAPSHOT_ITERS: int = key(80000, "Iterations between checkpoints, divided by NUM_GPUS.", min=1)
     PROPOSAL_FILES: tuple[str, ...] = key((), "Proposal files, one per training set.", of=str)
     ASPECT_GROUPING: bool = key(True, "Make batches of images that are all wide or all tall.")

@@ -13,6 +13,7 @@ from detectron_libra.modeling.heads.fast_rcnn import TwoMLPHead, XConvFCHead
 from detectron_libra.modeling.losses import BalancedL1Loss, SmoothL1Loss
 from detectron_libra.modeling.sampling import InstanceSampling, IoUSampling
 from tests.builders.small import KINDS, config, libra
+from tests.modeling.scenes import batch, targets
 
 
 def build(kind, **changes):
@@ -99,6 +100,20 @@ def test_betas_of_smooth_l1_are_detectrons():
     assert build("retinanet").box_loss.beta == 0.11
     assert build("retinanet", RETINANET__BBOX_REG_BETA=0.3).box_loss.beta == 0.3
     assert build("faster_rcnn").regions.box_loss.beta == 1.0
+
+
+def test_positives_learn_boxes_from_their_own_overlap_on():
+    """The rule: positive from FG_THRESH on, boxes from BBOX_THRESH on, which are 0.5 both where nothing is said."""
+    scene = batch([(64, 96)], targets([(8, 8, 40, 40, 1), (30, 4, 90, 60, 2)]))
+    positive = {"TRAIN__FG_THRESH": 0.05, "TRAIN__BG_THRESH_HI": 0.05}
+    losses = {}
+    for threshold in (0.05, 0.99):
+        model = build("faster_rcnn", TRAIN__BBOX_THRESH=threshold, **positive)
+        losses[threshold], metrics = model(scene)
+        assert metrics["num_fg"] > 2
+    assert build("faster_rcnn").regions.box_threshold == 0.5
+    assert losses[0.05]["cls"] == losses[0.99]["cls"]
+    assert losses[0.99]["bbox"] < 0.9 * losses[0.05]["bbox"]
 
 
 def test_negatives_per_image_arrive():
