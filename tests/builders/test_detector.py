@@ -183,6 +183,14 @@ def test_the_batch_quirk_is_in_training_alone():
     assert (model.train_proposals.post_nms_top_n, model.test_proposals.post_nms_top_n) == (60, 20)
 
 
+def test_the_padding_quirk_is_at_test_time_alone_and_of_pyramids():
+    """The rule: without a pyramid nothing is padded, and in training boxes end at the image."""
+    model = build("faster_rcnn")
+    assert (model.train_proposals.frame_stride, model.test_proposals.frame_stride) == (1, 32)
+    for other in (build("faster_rcnn", MODEL__BOX_GEOMETRY="continuous"), build("c4")):
+        assert (other.train_proposals.frame_stride, other.test_proposals.frame_stride) == (1, 1)
+
+
 def test_zero_means_every_box():
     model = build("faster_rcnn", TEST__DETECTIONS_PER_IM=0, TRAIN__RPN_PRE_NMS_TOP_N=0)
     assert model.regions.detection.detections_per_image > 10**6
