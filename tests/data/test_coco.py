@@ -19,6 +19,7 @@ def load(tmp_path, content, extent=1.0, **options):
 
 @pytest.mark.parametrize(("extent", "corners"), [(1.0, [4, 6, 23, 15]), (0.0, [4, 6, 24, 16])])
 def test_width_and_height_become_corners_of_the_geometry(tmp_path, extent, corners):
+    """The rule: x2 = x1 + max(0, w - 1)."""
     first = load(tmp_path, coco(), extent).records[0]
     assert first.boxes.dtype == torch.float32
     assert first.boxes[0].tolist() == corners
@@ -27,6 +28,7 @@ def test_width_and_height_become_corners_of_the_geometry(tmp_path, extent, corne
 
 @pytest.mark.parametrize(("extent", "corners"), [(1.0, [0, 0, 63, 47]), (0.0, [0, 0, 64, 48])])
 def test_boxes_are_clipped_to_the_image(tmp_path, caplog, extent, corners):
+    """The rule: corners go to [0, W - 1] and [0, H - 1] before they are judged."""
     content = coco()
     content["annotations"][0]["bbox"] = [-8, -6, 300, 300]
     assert load(tmp_path, content, extent).records[0].boxes[0].tolist() == corners
@@ -75,6 +77,7 @@ def test_small_areas_are_dropped_by_the_annotations_own_area(tmp_path, caplog, l
 
 
 def test_ids_with_gaps_keep_detectrons_orders(tmp_path):
+    """The rules: images sorted by id; categories become 1..C in the order of the file."""
     content = coco(2)
     content["images"][0]["id"], content["images"][1]["id"] = 700, 30
     for entry in content["annotations"]:

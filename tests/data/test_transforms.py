@@ -22,6 +22,7 @@ from tests import golden
     ],
 )
 def test_short_side_is_met_unless_the_long_one_would_pass(size, side, most, want):
+    """The rule: scale = side / short, but max_size / long where round(scale * long) > max_size."""
     scale, height, width = resized(*size, side=side, max_size=most)
     assert scale == pytest.approx(want[0]) and (height, width) == want[1:]
 
@@ -76,6 +77,7 @@ def test_nothing_is_resampled_at_the_same_size():
 @pytest.mark.parametrize("extent", [0.0, 1.0])
 @pytest.mark.parametrize("axes", [(True, False), (False, True), (True, True)])
 def test_boxes_flip_with_their_pixels(extent, axes):
+    """The rule: x1' = W - x2 - 1, x2' = W - x1 - 1."""
     image = torch.zeros(3, 20, 30, dtype=torch.uint8)
     image[:, 4:9, 6:17] = 255
     box = torch.tensor([[6.0, 4.0, 17 - extent, 9 - extent]])

@@ -19,6 +19,7 @@ def gradients(model, seed):
 
 
 def test_groups_follow_detectron():
+    """The rule: biases have twice the gradient and no decay, weights wd * p, GroupNorm's scales WEIGHT_DECAY_GN."""
     model = Toy()
     names = {p: name for name, p in model.named_parameters()}
     optimizer = build_optimizer(model, lr=0.1, weight_decay=1e-4, weight_decay_gn=2e-4)

@@ -51,6 +51,7 @@ def test_both_are_divided_by_the_number_of_sampled_regions(box_loss, extent):
 
 
 def test_only_the_regions_own_class_learns_a_box():
+    """The rule: 4 of 4 * K targets, those of the region's class."""
     logits, deltas = outputs()
     run(logits, deltas)[0]["bbox"].backward()
     assert deltas.grad.any(2).nonzero().tolist() == [[0, 2], [2, 3], [3, 1]]
@@ -58,6 +59,7 @@ def test_only_the_regions_own_class_learns_a_box():
 
 @pytest.mark.parametrize("classes", [CLASSES, 2])
 def test_class_agnostic_boxes_are_in_the_second_column(classes):
+    """The rule: class-agnostic regression has two classes of boxes, and class 1 is the one in use."""
     deltas = outputs(2)[1]
     labels = LABELS.clamp(max=classes - 1)
     run(outputs()[0][:, :classes], deltas, labels)[0]["bbox"].backward()
