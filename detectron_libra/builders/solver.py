@@ -7,6 +7,7 @@ import shlex
 from torch import nn
 from torch.optim import Optimizer
 
+from detectron_libra.builders.rules import geometry_of
 from detectron_libra.config.schema import Config
 from detectron_libra.engine.optim import build_optimizer
 from detectron_libra.engine.schedule import LearningRate
@@ -51,7 +52,7 @@ def larger_steps(cfg: Config) -> dict[str, object]:
         "TRAIN.IMS_PER_BATCH": train.IMS_PER_BATCH * processes,
         "TRAIN.SNAPSHOT_ITERS": max(1, train.SNAPSHOT_ITERS // processes),
     }
-    if cfg.RPN.RPN_ON and cfg.FPN.FPN_ON and cfg.MODEL.BOX_GEOMETRY == "detectron":
+    if cfg.RPN.RPN_ON and cfg.FPN.FPN_ON and geometry_of(cfg).rules == "detectron":
         # the last cut of proposals is over the images of a process together
         keys["TRAIN.RPN_POST_NMS_TOP_N"] = train.RPN_POST_NMS_TOP_N * processes
     return keys

@@ -245,8 +245,8 @@ def test_what_there_is_not_is_refused_by_its_key(kind, changes, key):
 
 
 def test_keys_without_effect_are_told(caplog):
-    build_detector(config("retinanet", TRAIN__COPY_WEIGHTS=True, VIS=True), 4)
-    assert "TRAIN.COPY_WEIGHTS, VIS: without effect yet" in caplog.text
+    build_detector(config("retinanet", TEST__COMPETITION_MODE=False, VIS=True), 4)
+    assert "TEST.COMPETITION_MODE, VIS: without effect yet" in caplog.text
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,8 +9,9 @@ from detectron_libra.geometry import DETECTRON
 from detectron_libra.modeling.anchors import AnchorGrid, octave_anchors
 from detectron_libra.modeling.losses import SmoothL1Loss
 from detectron_libra.modeling.matching import match_anchors_retinanet
-from detectron_libra.modeling.postprocess import DetectionRule, retinanet_detections
+from detectron_libra.modeling.postprocess import retinanet_candidates
 from detectron_libra.modeling.retinanet_loss import RetinaNetRule, retinanet_losses
+from detectron_libra.modeling.suppression import DetectionRule, best_detections
 from tests.modeling import rules
 from tests.modeling.scenes import batch, targets
 
@@ -102,7 +103,8 @@ def test_detections(outputs):
     b = batch(SIZES, scales=scales)
     rule = DetectionRule(0.05, 0.5, best, DETECTRON, float(rules.LARGEST_GROWTH))
     options = {"num_classes": CLASSES, "softmax": False, "pre_nms_top_n": 150}
-    found = retinanet_detections(logits, deltas, levels, b, rule=rule, **options)
+    candidates = retinanet_candidates(logits, deltas, levels, b, rule=rule, **options)
+    found = [best_detections(c, rule) for c in candidates]
     for n, meta in enumerate(b.metas):
         boxes, scores, classes = [], [], []
         for level, (x, d, anchors) in enumerate(zip(logits, deltas, levels, strict=True)):

@@ -9,8 +9,9 @@ from detectron_libra.geometry import DETECTRON
 from detectron_libra.modeling.fast_rcnn_loss import fast_rcnn_losses
 from detectron_libra.modeling.losses import SmoothL1Loss
 from detectron_libra.modeling.matching import match_proposals
-from detectron_libra.modeling.postprocess import DetectionRule, fast_rcnn_detections
+from detectron_libra.modeling.postprocess import fast_rcnn_candidates
 from detectron_libra.modeling.sampling import RoISampling, sample_rois
+from detectron_libra.modeling.suppression import DetectionRule, best_detections
 from detectron_libra.ops.roi_align import roi_levels
 from detectron_libra.structures import Proposals
 from tests.modeling import rules
@@ -90,7 +91,8 @@ def test_detections(proposals, agnostic):
     scales, best = [1.5, 2.0], 30
     b = batch([(90, 120), (64, 128)], scales=scales)
     logits, deltas = torch.randn(2, 120, CLASSES), torch.randn(2, 120, 2 if agnostic else CLASSES, 4)
-    found = fast_rcnn_detections(
+    rule = DetectionRule(0.05, 0.5, best, DETECTRON, float(rules.LARGEST_GROWTH))
+    candidates = fast_rcnn_candidates(
         logits.flatten(0, 1),
         deltas.flatten(0, 1),
         Proposals(
@@ -98,8 +100,9 @@ def test_detections(proposals, agnostic):
         ),
         b,
         box_weights=WEIGHTS,
-        rule=DetectionRule(0.05, 0.5, best, DETECTRON, float(rules.LARGEST_GROWTH)),
+        rule=rule,
     )
+    found = [best_detections(c, rule) for c in candidates]
     for n, meta in enumerate(b.metas):
         e = np.exp(logits[n].double().numpy())
         probability, results = e / e.sum(1, keepdims=True), []
