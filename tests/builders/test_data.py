@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rules: the number of classes comes from the data or must fit it; a missing known set says where it is looked for."""
 
+import json
+
 import pytest
 
-from detectron_libra.builders.data import count_classes, locate, workers
+from detectron_libra.builders.data import count_classes, load_dataset, locate, workers
 from detectron_libra.config import load_config
 from detectron_libra.errors import InputError, UsageError
+from tests.data.coco_files import coco, write
 
 
 def test_the_number_of_classes_is_the_datas_or_must_fit():
@@ -31,6 +34,15 @@ def test_a_known_set_that_is_not_there_says_how_to_bring_it(tmp_path, monkeypatc
 def test_a_declared_set_wins_over_a_known_one():
     declared = '{"coco_2017_train": {"IM_DIR": "here", "ANN_FN": "mine.json"}}'
     assert locate(load_config(None, ["DATASETS", declared]), "coco_2017_train") == ("here", "mine.json")
+
+
+def test_the_smallest_area_holds_for_training_sets_alone(tmp_path):
+    """TRAIN.GT_MIN_AREA leaves what is measured as it is: COCO's evaluation sees every object."""
+    images, annotations = write(tmp_path, coco(2))
+    declared = json.dumps({"mine": {"IM_DIR": images, "ANN_FN": annotations}})
+    cfg = load_config(None, ["DATASETS", declared, "TRAIN.GT_MIN_AREA", "195"])
+    count = {t: [len(r.boxes) for r in load_dataset(cfg, "mine", training=t).records] for t in (True, False)}
+    assert count == {True: [1, 1], False: [2, 2]}
 
 
 def test_workers_are_detectrons_threads_up_to_the_cores(monkeypatch):

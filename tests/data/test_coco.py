@@ -109,6 +109,15 @@ def test_crowds_are_kept_and_marked(tmp_path):
     assert load(tmp_path, content).records[0].crowd.tolist() == [True, False]
 
 
+def test_annotations_to_be_ignored_and_boxes_of_one_pixel_are_dropped(tmp_path, caplog):
+    """The rule: kept are annotations that are not `ignore` 1 and whose clipped corners are x2 > x1, y2 > y1."""
+    content = coco(2)
+    content["annotations"][0]["ignore"] = 1
+    content["annotations"][2]["bbox"] = [5, 5, 1, 9]
+    assert [r.classes.tolist() for r in load(tmp_path, content).records] == [[2], [2]]
+    assert "marked 'ignore' (ids 1)" in caplog.text and "(ids 3)" in caplog.text
+
+
 def test_images_without_boxes_are_records_too(tmp_path):
     content = coco(3)
     content["annotations"] = [a for a in content["annotations"] if a["image_id"] != 2]
