@@ -81,6 +81,18 @@ def run(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = No
         )
 
 
+def boolean(text: str) -> bool:
+    """For an option that takes true or false.
+
+    Raises:
+        argparse.ArgumentTypeError: another word.
+    """
+    word = text.lower()
+    if word not in ("true", "false", "1", "0", "yes", "no"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
+    return word in ("true", "1", "yes")
+
+
 def _is_flag(word: str) -> bool:
     return word.startswith("-") and not word[1:2].isdigit() and word not in ("-", "--")
 

@@ -27,7 +27,16 @@ def setup_logging(log_file: str | os.PathLike | None = None) -> None:
             handlers.append(_LogFile(log_file, encoding="utf-8", errors="backslashreplace"))
         except OSError as e:
             raise UsageError(f"{os.fspath(log_file)}: the log cannot be written: {e.strerror}") from None
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, handlers=handlers, force=True)
+    for handler in handlers:
+        handler.setFormatter(_Format(LOG_FORMAT))
+    logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
+
+
+class _Format(logging.Formatter):
+    """Detectron's format; lines for programs stand alone, as Detectron prints them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return record.getMessage() if record.name == FOR_PROGRAMS else super().format(record)
 
 
 class _SaysItOnce(logging.Handler):

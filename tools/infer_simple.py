@@ -6,10 +6,12 @@ r"""Detect objects in an image or in all images of a folder: pictures with boxes
         --output-dir out/pictures image_or_folder
 """
 
+import logging
 import sys
 
 from detectron_libra import cli
-from detectron_libra.builders.predict import load, predict_files
+from detectron_libra.builders.predict import load
+from detectron_libra.builders.predict_files import predict_files
 from detectron_libra.config import load_config
 from detectron_libra.logs import setup_logging
 
@@ -33,9 +35,12 @@ def main(argv: list[str]) -> int | None:
         "--always-out", action="store_true", help="write a picture even where nothing was found"
     )
     parser.add_argument("--thresh", type=float, default=0.7, help="lowest score of a box that is drawn")
+    parser.add_argument("--kp-thresh", type=float, help="of Detectron's keypoints; without effect")
     parser.add_argument("im_or_folder", help="image or folder")
     args, opts = cli.parse(argv, parser)
     setup_logging()
+    if args.kp_thresh is not None:
+        logging.getLogger(__name__).warning("--kp-thresh: without effect: there are no keypoints here")
     predictor = load(args.wts, cfg=load_config(args.cfg) if args.cfg else None, opts=opts, key="--wts")
     predict_files(
         predictor,

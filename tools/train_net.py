@@ -6,6 +6,7 @@ python tools/train_net.py --cfg configs/bccd/libra_retinanet.yaml OUTPUT_DIR out
 """
 
 import sys
+from pathlib import Path
 
 from detectron_libra import cli
 from detectron_libra.builders.check import check
@@ -21,6 +22,9 @@ def main(argv: list[str]) -> int | None:
     )
     parser.add_argument("--cfg", metavar="FILE", help="configuration, YAML")
     parser.add_argument("--skip-test", action="store_true", help="do not test the final weights")
+    parser.add_argument(
+        "--multi-gpu-testing", action="store_true", help="test with NUM_GPUS processes side by side"
+    )
     resuming = parser.add_mutually_exclusive_group()
     resuming.add_argument(
         "--resume", action="store_true", help="go on from the newest checkpoint; an error where there is none"
@@ -50,7 +54,13 @@ def main(argv: list[str]) -> int | None:
     resume = (
         "must" if args.resume else "never" if args.no_resume else "auto" if cfg.TRAIN.AUTO_RESUME else "never"
     )
-    train_and_test(cfg, resume=resume, force=args.force, skip_test=args.skip_test)
+    train_and_test(
+        cfg,
+        resume=resume,
+        force=args.force,
+        skip_test=args.skip_test,
+        test_tool=Path(__file__).with_name("test_net.py") if args.multi_gpu_testing else None,
+    )
     return 0
 
 

@@ -11,11 +11,12 @@ from detectron_libra.builders.proposals import attach_proposals, proposal_files
 from detectron_libra.builders.rules import geometry_of
 from detectron_libra.config.schema import Config
 from detectron_libra.data.batches import Preparation
-from detectron_libra.data.catalog import FILE_PREFIXES, find
-from detectron_libra.data.check import load_checked
+from detectron_libra.data.catalog import FILE_PREFIXES, find, find_voc
+from detectron_libra.data.check import check_dataset, load_checked
 from detectron_libra.data.coco import Dataset, read_class_names
 from detectron_libra.data.loader import Loader, build_test_loader, build_train_loader
 from detectron_libra.data.shapes import make_shapes
+from detectron_libra.data.voc_set import CHALLENGE_CLASSES, load_voc
 from detectron_libra.errors import InputError, LibraError, UsageError
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,22 @@ def load_dataset(
     Raises:
         UsageError: the name is not known. InputError: the set has faults.
     """
+    voc = find_voc(name, cfg.DATASETS)
+    if voc:
+        folder, split, year = voc
+        dataset = load_voc(
+            name,
+            folder,
+            split,
+            year=year,
+            extent=geometry_of(cfg).extent,
+            class_names=None if name in cfg.DATASETS else CHALLENGE_CLASSES,
+            expected=class_names,
+            need_boxes=training,
+            strict=False,
+        )
+        check_dataset(dataset, level=cfg.DATA.CHECK, workers=workers(cfg))
+        return dataset
     folder, annotations = locate(cfg, name)
     return load_checked(
         name,

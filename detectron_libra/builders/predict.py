@@ -14,22 +14,17 @@ from torch import Tensor, nn
 from detectron_libra.builders import session
 from detectron_libra.builders.augmentation import merging, views
 from detectron_libra.builders.data import class_names_at_hand, preparation
-from detectron_libra.builders.rules import geometry_of
 from detectron_libra.builders.settings import configuration_for
-from detectron_libra.builders.testing import detect_on, load_detector, precision_of
+from detectron_libra.builders.testing import load_detector, precision_of
 from detectron_libra.builders.weights import class_names_of, read_weights
 from detectron_libra.config import Config, infer, with_values
 from detectron_libra.data.batches import Prepared, arrange, collate, prepare
-from detectron_libra.data.coco import Record
-from detectron_libra.data.folder import as_dataset, list_images, without_boxes
-from detectron_libra.data.images import read_image, read_size
+from detectron_libra.data.folder import without_boxes
+from detectron_libra.data.images import read_size
 from detectron_libra.data.plan import Sample
 from detectron_libra.engine.saving import FINAL
 from detectron_libra.engine.test import detect
 from detectron_libra.errors import InputError, UsageError
-from detectron_libra.evaluation.pictures import draw, write_picture
-from detectron_libra.evaluation.results import write_json
-from detectron_libra.files import ensure_writable
 from detectron_libra.structures import Batch, Detections
 from detectron_libra.weights.download import is_address
 
@@ -118,6 +113,23 @@ def find_weights(place: str | os.PathLike) -> Path:
     return found[-1]
 
 
+def refuse_incomplete(cfg: Config) -> None:
+    """Refuse a model that does not go from an image to detections on its own.
+
+    Raises:
+        UsageError: naming the key.
+    """
+    if cfg.MODEL.RPN_ONLY:
+        raise UsageError(
+            "MODEL.RPN_ONLY: True: a proposal network alone names no objects; give another model"
+        )
+    if cfg.FAST_RCNN.ROI_BOX_HEAD and not cfg.RPN.RPN_ON and not cfg.RETINANET.RETINANET_ON:
+        raise UsageError(
+            "MODEL.FASTER_RCNN: False: this model needs stored proposals of its images; test it with "
+            "tools/test_net.py and TEST.PROPOSAL_FILES, or give one with an RPN"
+        )
+
+
 def load(
     place: str | os.PathLike, *, cfg: Config | None = None, opts: Sequence[str] = (), key: str = "weights"
 ) -> Predictor:
@@ -139,6 +151,7 @@ def load(
         raise UsageError(
             f"{weights.source}: no configuration in it; give the one it was trained with (--cfg)"
         )
+    refuse_incomplete(infer(cfg))
     names = class_names_of(weights) or class_names_at_hand(cfg)
     if cfg.MODEL.NUM_CLASSES == -1:
         if not names:
@@ -161,66 +174,3 @@ def cache_folder(cfg: Config | None, opts: Sequence[str]) -> str:
     return dict(zip(opts[::2], opts[1::2], strict=False)).get(
         "DOWNLOAD_CACHE", (cfg or Config()).DOWNLOAD_CACHE
     )
-
-
-def predict_files(
-    predictor: Predictor,
-    place: str,
-    output: str,
-    *,
-    extension: str = "",
-    threshold: float = 0.7,
-    picture_extension: str = "png",
-    always: bool = False,
-) -> dict[str, Detections]:
-    """Detections of an image or of all images of a folder, written as pictures and as detections.json.
-
-    Args:
-        place: image or folder; extension: only files with this ending.
-        output: folder of the results, made where it is missing.
-        threshold: lowest score of a box that is drawn.
-        picture_extension: png, jpg or pdf.
-        always: write a picture even where nothing reaches the threshold.
-
-    Returns:
-        Detections by file.
-    """
-    folder = ensure_writable(output)
-    dataset = as_dataset(list_images(place, extension), predictor.class_names)
-    cfg = predictor.cfg
-    found = detect_on(cfg, predictor.model, dataset, predictor.device)
-    written = 0
-    for record in dataset.records:
-        detections = found.detections[record.image_id]
-        if not always and not (detections.scores >= threshold).any():
-            continue
-        picture = draw(
-            read_image(record.file),
-            detections,
-            None,
-            predictor.class_names,
-            threshold=threshold,
-            extent=geometry_of(cfg).extent,
-        )
-        write_picture(folder / f"{Path(record.file).name}.{picture_extension}", picture)
-        written += 1
-    write_json(folder / "detections.json", [as_json(predictor, r, found.detections) for r in dataset.records])
-    log.info(
-        "%d images, %.1f images/s; %d pictures with boxes of score >= %g, and detections.json, in %s",
-        len(dataset.records),
-        found.images_per_s,
-        written,
-        threshold,
-        folder,
-    )
-    return {str(file): detections for file, detections in found.detections.items()}
-
-
-def as_json(predictor: Predictor, record: Record, found: dict) -> dict:
-    """Detections of one image in words: file, size, and class, score and box [x1, y1, x2, y2] of each."""
-    detections = found[record.image_id]
-    rows = zip(
-        detections.classes.tolist(), detections.scores.tolist(), detections.boxes.tolist(), strict=True
-    )
-    objects = [{"class": predictor.class_names[c - 1], "score": score, "box": box} for c, score, box in rows]
-    return {"file": record.file, "width": record.width, "height": record.height, "objects": objects}

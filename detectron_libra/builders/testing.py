@@ -3,7 +3,8 @@
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,24 +14,23 @@ from detectron_libra.builders import session
 from detectron_libra.builders.augmentation import merging
 from detectron_libra.builders.data import count_classes, load_test_datasets, test_loader
 from detectron_libra.builders.detector import build_detector
-from detectron_libra.builders.rules import geometry_of
+from detectron_libra.builders.pieces import Range, count_processes, cut, detect_in_pieces, write_piece
+from detectron_libra.builders.report import check_expectations, hold_against_expectations, report
 from detectron_libra.builders.settings import apply_settings
 from detectron_libra.builders.weights import class_names_of, put_into, read_weights
-from detectron_libra.config import Config, dump, infer, with_values
+from detectron_libra.config import Config, infer, with_values
 from detectron_libra.data.coco import Dataset
-from detectron_libra.data.images import read_image
+from detectron_libra.engine.progress import Progress
 from detectron_libra.engine.signals import StopFlag
 from detectron_libra.engine.test import Detected, detect
 from detectron_libra.errors import UsageError
-from detectron_libra.evaluation.coco import to_coco_results
-from detectron_libra.evaluation.pictures import write_pictures
-from detectron_libra.evaluation.results import log_copypaste, results_dict, write_detections, write_json
-from detectron_libra.evaluation.table import summary_table
 from detectron_libra.files import ensure_writable
-from detectron_libra.structures import Detections
 from detectron_libra.weights.contents import Weights
 
 log = logging.getLogger(__name__)
+
+#: Seconds between two looks for weights that are waited for.
+PERIOD_S = 1.0
 
 
 def precision_of(cfg: Config, *, training: bool) -> str:
@@ -39,43 +39,85 @@ def precision_of(cfg: Config, *, training: bool) -> str:
 
 
 def detect_on(
-    cfg: Config, model: nn.Module, dataset: Dataset, device: torch.device, stop: StopFlag | None = None
+    cfg: Config,
+    model: nn.Module,
+    dataset: Dataset,
+    device: torch.device,
+    stop: StopFlag | None = None,
+    *,
+    span: Range | None = None,
+    total: int = 0,
 ) -> Detected:
-    """Detections of every image of a set; ``stop`` ends it with SystemExit."""
+    """Detections of every image of a set; ``stop`` ends it with SystemExit.
+
+    Args:
+        span: the place of these images among ``total`` ones, for the log.
+    """
     loader = test_loader(cfg, dataset, pin_memory=device.type == "cuda")
-    precision = precision_of(cfg, training=False)
-    return detect(model, loader, device=device, precision=precision, stop=stop, merging=merging(cfg))
-
-
-def measure(cfg: Config, dataset: Dataset, detections: Mapping[int | str, Detections]) -> dict[str, dict]:
-    """Everything that is measured on one set, under its name."""
-    return results_dict(
-        dataset,
-        detections,
-        extent=geometry_of(cfg).extent,
-        threshold=cfg.TEST.CONCEPT_THRESH,
-        iou=cfg.TEST.BOX_IOU_THRESH,
+    count = len(dataset.records)
+    return detect(
+        model,
+        loader,
+        device=device,
+        precision=precision_of(cfg, training=False),
+        stop=stop,
+        merging=merging(cfg),
+        told=Progress(span[0] if span else 0, count, total or count),
     )
 
 
-def test(cfg: Config, place: str | os.PathLike) -> None:
+def test(
+    cfg: Config,
+    place: str | os.PathLike,
+    *,
+    piece: Range | None = None,
+    tool: Path | None = None,
+) -> None:
     """Test weights on TEST.DATASETS.
 
     Args:
         place: path or address of the weights.
+        piece: detect in these images only, of the one set that is named, and measure nothing.
+        tool: test with NUM_GPUS processes of this program (tools/test_net.py); None tests in this one.
 
     Raises:
-        UsageError: no data set. InputError: the weights or a data set cannot be read, or do not fit together.
+        UsageError: no data set, or several where one is due. InputError: the weights or a data set cannot be read,
+        or do not fit together.
     """
     if not cfg.TEST.DATASETS:
         raise UsageError("TEST.DATASETS: no data set is named; give at least one")
+    if piece and len(cfg.TEST.DATASETS) > 1:
+        raise UsageError(f"TEST.DATASETS: {', '.join(cfg.TEST.DATASETS)}: --range takes exactly one")
     device = session.start(cfg)
     weights = read_weights(place, key="TEST.WEIGHTS", cache=cfg.DOWNLOAD_CACHE)
     cfg = apply_settings(cfg, weights.settings, weights.source)
     names = class_names_of(weights)
     datasets = load_test_datasets(cfg, names)
     num_classes = count_classes(cfg, names or datasets[0].class_names)
-    test_datasets(infer(with_values(cfg, {"MODEL.NUM_CLASSES": num_classes})), weights, datasets, device)
+    cfg = infer(with_values(cfg, {"MODEL.NUM_CLASSES": num_classes}))
+    if piece:
+        test_piece(cfg, weights, datasets[0], device, piece)
+        return
+    check_expectations(cfg, datasets)
+    test_datasets(cfg, weights, datasets, device, tool=tool)
+
+
+def test_piece(cfg: Config, weights: Weights, dataset: Dataset, device: torch.device, piece: Range) -> None:
+    """Run a detector over some images of a set and write what it found, for the process that puts pieces together."""
+    part = cut(dataset, piece)
+    folder = ensure_writable(session.test_folder(cfg, dataset.name))
+    model = load_detector(cfg, weights, device)
+    found = detect_on(cfg, model, part, device, span=piece, total=len(dataset.records))
+    write_piece(cfg, part, found.detections, folder, piece)
+
+
+def wait_for(weights: str) -> None:
+    """Wait until a file of weights is there; an address is not waited for."""
+    if "://" in weights or os.path.exists(weights):
+        return
+    log.info("waiting for %s", weights)
+    while not os.path.exists(weights):
+        time.sleep(PERIOD_S)
 
 
 def load_detector(cfg: Config, weights: Weights, device: torch.device) -> nn.Module:
@@ -86,55 +128,50 @@ def load_detector(cfg: Config, weights: Weights, device: torch.device) -> nn.Mod
 
 
 def test_datasets(
-    cfg: Config, weights: Weights, datasets: Sequence[Dataset], device: torch.device
+    cfg: Config,
+    weights: Weights,
+    datasets: Sequence[Dataset],
+    device: torch.device,
+    *,
+    tool: Path | None = None,
 ) -> dict[str, dict]:
     """Run a detector over data sets, write what it found, measure and log it.
 
     Args:
         cfg: with the number of classes known.
+        tool: as in ``test``.
 
     Returns:
         Results by data set; a set without annotations has none.
+
+    Raises:
+        RunError: results are not those of EXPECTED_RESULTS.
     """
     if not datasets:
         log.warning("TEST.DATASETS names no data set: nothing is tested")
         return {}
-    model = load_detector(cfg, weights, device)
+    processes = count_processes(cfg, device) if tool else 1
+    model = load_detector(cfg, weights, device) if processes == 1 else None
     results: dict[str, dict] = {}
     for dataset in datasets:
         folder = ensure_writable(session.test_folder(cfg, dataset.name))
-        found = detect_on(cfg, model, dataset, device)
-        log.info("%s: %d images, %.1f images/s", dataset.name, len(dataset.records), found.images_per_s)
-        results |= report(cfg, dataset, found.detections, folder)
+        begun = time.perf_counter()
+        if model is not None:
+            detections = detect_on(cfg, model, dataset, device).detections
+        else:
+            assert tool is not None
+            detections = detect_in_pieces(
+                cfg,
+                dataset,
+                weights.source,
+                folder,
+                tool=tool,
+                processes=processes,
+                on_gpus=device.type == "cuda",
+            )
+        pace = len(dataset.records) / max(time.perf_counter() - begun, 1e-9)
+        log.info("%s: %d images, %.1f images/s", dataset.name, len(dataset.records), pace)
+        results |= report(cfg, dataset, detections, folder)
         log.info("written to %s", folder)
-    return results
-
-
-def report(
-    cfg: Config, dataset: Dataset, detections: Mapping[int | str, Detections], folder: Path
-) -> dict[str, dict]:
-    """Write detections, pictures and, where the set has annotations, results.json; log the table."""
-    extent = geometry_of(cfg).extent
-    write_detections(folder / "detections.pkl", dataset, detections, config_text=dump(cfg))
-    write_json(
-        folder / f"bbox_{dataset.name}_results.json", to_coco_results(dataset, detections, extent=extent)
-    )
-    if cfg.TEST.PICTURES:
-        pictures = write_pictures(
-            dataset,
-            detections,
-            folder / "pictures",
-            count=cfg.TEST.PICTURES,
-            threshold=cfg.TEST.CONCEPT_THRESH,
-            read_image=read_image,
-            extent=extent,
-        )
-        log.info("%d pictures in %s", len(pictures), folder / "pictures")
-    if not dataset.annotated:
-        log.warning("%s has no annotations: detections are written, nothing is measured", dataset.name)
-        return {}
-    results = measure(cfg, dataset, detections)
-    write_json(folder / "results.json", results)
-    log.info("\n%s", summary_table(results))
-    log_copypaste(results)
+    hold_against_expectations(cfg, results)
     return results

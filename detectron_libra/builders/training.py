@@ -13,9 +13,10 @@ from torch import nn
 from detectron_libra.builders import session
 from detectron_libra.builders.data import count_classes, load_test_datasets, load_train_datasets, train_loader
 from detectron_libra.builders.detector import build_detector, loss_weights
+from detectron_libra.builders.report import check_expectations, measure
 from detectron_libra.builders.solver import build_solver, warn_of_missing_processes
 from detectron_libra.builders.start import Start, copy_weights, find_start, refuse_changes, remove_earlier
-from detectron_libra.builders.testing import detect_on, measure, precision_of, test_datasets
+from detectron_libra.builders.testing import detect_on, precision_of, test_datasets
 from detectron_libra.builders.weights import read_weights
 from detectron_libra.config import Config, dump, infer, with_values
 from detectron_libra.data.coco import Dataset
@@ -49,7 +50,12 @@ class Run:
 
 
 def train_and_test(
-    cfg: Config, *, resume: str = "auto", force: bool = False, skip_test: bool = False
+    cfg: Config,
+    *,
+    resume: str = "auto",
+    force: bool = False,
+    skip_test: bool = False,
+    test_tool: Path | None = None,
 ) -> Path:
     """Train as the configuration says, then test the final weights on TEST.DATASETS.
 
@@ -59,6 +65,7 @@ def train_and_test(
             starts anew.
         force: resume although keys have changed that what is trained depends on.
         skip_test: end after the training.
+        test_tool: test with NUM_GPUS processes of this program, see ``testing.test``.
 
     Returns:
         Path of the final weights.
@@ -77,7 +84,7 @@ def train_and_test(
         log.info("weights: %s", weights)
         if not skip_test:
             trained = read_weights(weights, key="TEST.WEIGHTS", cache=cfg.DOWNLOAD_CACHE)
-            test_datasets(run.cfg, trained, run.test_sets, run.device)
+            test_datasets(run.cfg, trained, run.test_sets, run.device, tool=test_tool)
         return weights
 
 
@@ -88,6 +95,8 @@ def prepare(cfg: Config, folder: Path, skip_test: bool) -> Run:
     train_sets = load_train_datasets(cfg)
     names = train_sets[0].class_names
     test_sets = [] if skip_test else load_test_datasets(cfg, names)
+    if not skip_test:
+        check_expectations(cfg, test_sets)
     cfg = infer(with_values(cfg, {"MODEL.NUM_CLASSES": count_classes(cfg, names)}))
     warn_of_missing_processes(cfg)
     return Run(cfg, folder, device, train_sets, test_sets)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data sets declared in the configuration: what the values of DATASETS may be.
 
-``{name: {IM_DIR: folder, ANN_FN: file}}`` is a COCO-format set, ``{name: {SHAPES: {...}, DIR: folder}}`` a
-generated one.
+``{name: {IM_DIR: folder, ANN_FN: file}}`` is a COCO-format set, ``{name: {VOC_DIR: folder, SPLIT: name}}`` one in
+PASCAL VOC's layout, ``{name: {SHAPES: {...}, DIR: folder}}`` a generated one.
 """
 
 from collections.abc import Callable
@@ -16,8 +16,20 @@ DECLARED = {
     "IM_DIR": Key("", "Folder of the images."),
     "ANN_FN": Key("", "Annotations, a JSON file in COCO format."),
 }
+VOC = {
+    "VOC_DIR": Key("", "Folder that holds Annotations, ImageSets and JPEGImages."),
+    "SPLIT": Key("", "List of images: the name of a file of ImageSets/Main."),
+}
+#: Of a VOC set, besides: before 2010 the measure was another; 0 asks the name of the folder.
+VOC_YEAR = {"YEAR": Key(0, "Year of the challenge.", min=0)}
 GENERATED = {"DIR": Key("", "Folder that the images are written to.")}
 SHAPES = flatten(Shapes)
+#: The kinds of entries: the keys that one may have.
+KINDS: tuple[dict[str, Key | None], ...] = (
+    {**DECLARED},
+    {**VOC, **VOC_YEAR},
+    {"SHAPES": None, **GENERATED},
+)
 
 #: ``fault(where, name, message)`` takes down what is wrong.
 Fault = Callable[[str, str, str], None]
@@ -47,7 +59,7 @@ def incomplete(sets: dict) -> dict[str, str]:
     """What is missing in which set: name -> message."""
     missing = {}
     for name, entry in sets.items():
-        wanted = GENERATED if "SHAPES" in entry else DECLARED
+        wanted = GENERATED if "SHAPES" in entry else VOC if VOC_YEAR.keys() & entry.keys() else DECLARED
         lacking = [k for k in wanted if not entry.get(k)]
         if lacking:
             example = ", ".join(f"{k}: path" for k in wanted)
@@ -72,24 +84,32 @@ def _where(mapping: dict, name: str, where: str) -> str:
 
 
 def _merge_entry(current: dict, fields: dict, where: str, name: str, fault: Fault) -> dict:
-    generated = bool(fields.keys() & {"SHAPES", "DIR"})
-    if generated and fields.keys() & DECLARED.keys():
-        fault(where, name, "IM_DIR and ANN_FN do not go with SHAPES and DIR; keep one pair")
+    kinds = [kind for kind in KINDS if fields.keys() & kind.keys()]
+    if len(kinds) > 1:
+        first, second = (" and ".join(list(kind)[:2]) for kind in kinds[:2])
+        fault(where, name, f"{first} do not go with {second}; keep one pair")
         return current
-    if fields and generated != ("SHAPES" in current):
-        current = {"SHAPES": {k: key.default for k, key in SHAPES.items()}} if generated else {}
-    entry = dict(current)
-    known = {**GENERATED, "SHAPES": None} if "SHAPES" in entry else DECLARED
+    known = (
+        kinds[0] if kinds else next((k for k in KINDS if current and current.keys() <= k.keys()), KINDS[0])
+    )
+    entry = dict(current) if current and current.keys() <= known.keys() else _fresh(known)
     for k, raw in fields.items():
         at = _where(fields, k, where)
         if k == "SHAPES":
             shapes = {} if raw is None else _mapping(raw, at, f"{name}.SHAPES", fault)
             entry["SHAPES"] = _set(entry["SHAPES"], shapes, SHAPES, at, f"{name}.SHAPES", fault)
         elif k in known:
-            entry = _set(entry, {k: raw}, known, at, name, fault)
+            entry = _set(entry, {k: raw}, known, at, name, fault)  # type: ignore[arg-type]
         else:
             fault(at, f"{name}.{k}", f"unknown key{nearest(k, known)}")
     return entry
+
+
+def _fresh(kind: dict) -> dict:
+    """An entry before its own values: those that need not be written are there."""
+    if "SHAPES" in kind:
+        return {"SHAPES": {k: key.default for k, key in SHAPES.items()}}
+    return {k: key.default for k, key in VOC_YEAR.items()} if "YEAR" in kind else {}
 
 
 def _set(current: dict, fields: dict, known: dict, where: str, name: str, fault: Fault) -> dict:

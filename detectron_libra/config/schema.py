@@ -84,7 +84,9 @@ class Config:
     TRAIN: Train = section(Train)
     SOLVER: Solver = section(Solver)
     TEST: Test = section(Test)
-    DATASETS: dict = key({}, "Declared data sets: name -> {IM_DIR, ANN_FN} or {SHAPES: {...}, DIR}.")
+    DATASETS: dict = key(
+        {}, "Declared data sets: name -> {IM_DIR, ANN_FN}, {VOC_DIR, SPLIT} or {SHAPES: {...}, DIR}."
+    )
     DATA: Data = section(Data)
     DATA_LOADER: DataLoader = section(DataLoader)
     OPS: Ops = section(Ops)
@@ -119,9 +121,9 @@ class Config:
     MATLAB: str = key("matlab", "Command of MATLAB.", unused=True)
     MEMONGER: bool = key(True, "Caffe2's memory saving.", unused=True)
     MEMONGER_SHARE_ACTIVATIONS: bool = key(False, "Caffe2's memory saving.", unused=True)
-    VIS: bool = key(False, "Write pictures of the detections (see TEST.PICTURES).")
+    VIS: bool = key(False, "A picture of the detections of every image, as Detectron's (see TEST.PICTURES).")
     VIS_TH: float = key(0.9, "Score of the boxes in these pictures.", min=0, max=1)
-    EXPECTED_RESULTS: list = key([], "[set, task, metric, value or [mean, deviation]] to be reached.")
+    EXPECTED_RESULTS: list = key([], "[[set, task, metric, value or [mean, deviation]], ...] to be reached.")
     EXPECTED_RESULTS_RTOL: float = key(0.1, "Relative tolerance.", min=0)
     EXPECTED_RESULTS_ATOL: float = key(0.005, "Absolute tolerance.", min=0)
     EXPECTED_RESULTS_SIGMA_TOL: int = key(4, "Tolerance in deviations.", min=0)

@@ -88,7 +88,7 @@ class Test:
     DETECTIONS_PER_IM: int = key(100, "Best detections kept per image; 0: all.", min=0)
     SCORE_THRESH: float = key(0.05, "Detections of a lower score are dropped (Fast R-CNN).", min=0, max=1)
     COMPETITION_MODE: bool = key(True, "Keep the file of results after the evaluation.")
-    FORCE_JSON_DATASET_EVAL: bool = key(False, "Every set with annotations is evaluated.", unused=True)
+    FORCE_JSON_DATASET_EVAL: bool = key(False, "Measure PASCAL VOC sets as COCO sets only.")
     PRECOMPUTED_PROPOSALS: bool = key(True, "Inferred: False where the model has an RPN or is a RetinaNet.")
     CLASS_SPECIFIC_AR: bool = key(False, "Recall of proposals per class too.", unused=True)
     BBOX_AUG: BboxAug = section(BboxAug)

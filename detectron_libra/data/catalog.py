@@ -42,6 +42,15 @@ DETECTRON_NAMES: dict[str, tuple[str, str]] = {
     "keypoints_coco_2015_test-dev": ("coco/coco_test2015", f"{_ANNOTATIONS}/image_info_test-dev2015.json"),
 }
 
+#: PASCAL VOC: name -> (year, list of images).
+VOC_NAMES = {
+    f"voc_{year}_{split}": (year, split)
+    for year, splits in ((2007, ("train", "val", "test")), (2012, ("train", "val")))
+    for split in splits
+}
+#: Where its folder is looked for below the data root: Detectron's place, then that of the unpacked kit.
+VOC_PLACES = ("VOC{0}/VOCdevkit{0}/VOC{0}", "VOCdevkit/VOC{0}")
+
 #: File names that carry a prefix the annotation file does not have, by data set.
 FILE_PREFIXES = {"coco_2017_test": "COCO_test2015_", "coco_2017_test-dev": "COCO_test2015_"}
 
@@ -65,7 +74,7 @@ def find(name: str, declared: Mapping[str, Mapping[str, Any]]) -> tuple[str, str
         images, annotations = DETECTRON_NAMES[name]
         root = data_root()
         return os.path.join(root, images), os.path.join(root, annotations)
-    known = sorted({*declared, *DETECTRON_NAMES})
+    known = sorted({*declared, *DETECTRON_NAMES, *VOC_NAMES})
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = (
         f"did you mean {' or '.join(near)}?"
@@ -75,6 +84,28 @@ def find(name: str, declared: Mapping[str, Mapping[str, Any]]) -> tuple[str, str
     raise UsageError(
         f"data set {name!r} is unknown: {hint} declare it: DATASETS: {{{name}: {{IM_DIR: ..., ANN_FN: ...}}}}"
     )
+
+
+def find_voc(name: str, declared: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, int] | None:
+    """Folder, list of images and year (0: not known) of a data set in PASCAL VOC's layout.
+
+    Args:
+        name, declared: as in find; here a declaration is {"VOC_DIR": folder, "SPLIT": name, "YEAR": year}.
+
+    Returns:
+        None where the name is that of another kind of data set.
+
+    Raises:
+        UsageError: the declaration lacks a folder or a split.
+    """
+    entry = declared.get(name, {})
+    if "VOC_DIR" in entry:
+        return _path(name, entry, "VOC_DIR"), _path(name, entry, "SPLIT"), int(entry.get("YEAR", 0))
+    if entry or name not in VOC_NAMES:
+        return None
+    year, split = VOC_NAMES[name]
+    places = [os.path.join(data_root(), place.format(year)) for place in VOC_PLACES]
+    return next((p for p in places if os.path.isdir(p)), places[0]), split, year
 
 
 def data_root() -> str:

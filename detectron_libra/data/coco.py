@@ -87,6 +87,19 @@ class Records(Sequence[Record]):
 
 
 @dataclass(frozen=True)
+class VocSplit:
+    """What PASCAL VOC's measure and files need to know about a data set.
+
+    Attributes:
+        name: of the list of images: ``test`` of ImageSets/Main/test.txt.
+        eleven_points: the measure of 2007 to 2009, not that of 2010 and later.
+    """
+
+    name: str
+    eleven_points: bool
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A data set.
 
@@ -98,6 +111,7 @@ class Dataset:
         category_ids: the file's id of each class.
         problems: what was wrong with it; None when nobody looked.
         annotated: False where the file has no key ``annotations`` (test sets): nothing can be measured.
+        voc: where the annotations are PASCAL VOC's, what its own measure needs to know; otherwise None.
     """
 
     name: str
@@ -108,6 +122,7 @@ class Dataset:
     category_ids: tuple[int | str, ...]
     problems: Faults | None = field(default=None, compare=False)
     annotated: bool = True
+    voc: VocSplit | None = None
 
 
 def load_coco(
@@ -143,7 +158,32 @@ def load_coco(
 
     Source: Detectron's datasets/json_dataset.py.
     """
-    content = read_json(annotation_file)
+    return from_content(
+        read_json(annotation_file),
+        name,
+        image_dir,
+        annotation_file,
+        extent=extent,
+        class_names=class_names,
+        need_boxes=need_boxes,
+        file_prefix=file_prefix,
+        strict=strict,
+    )
+
+
+def from_content(
+    content: dict[str, Any],
+    name: str,
+    image_dir: str,
+    annotation_file: str,
+    *,
+    extent: float,
+    class_names: tuple[str, ...] | None = None,
+    need_boxes: bool = False,
+    file_prefix: str = "",
+    strict: bool = True,
+) -> Dataset:
+    """A data set from what a COCO file would hold; arguments as in load_coco, which reads it from one."""
     faults = Faults(annotation_file)
     entries.require_keys(content, annotation_file, need_boxes)
     categories = entries.read_categories(content["categories"], faults, class_names)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from detectron_libra.data.coco import Dataset, Record
-from detectron_libra.data.images import read_size
+from detectron_libra.data.images import read_image, read_size
 from detectron_libra.errors import InputError
 
 #: File endings taken for images.
@@ -33,6 +33,25 @@ def list_images(place: str, extension: str = "") -> list[str]:
     if not files:
         raise InputError(f"{place}: no image in this folder; looked for {', '.join(endings)}")
     return files
+
+
+def readable(files: list[str], *, whole: bool = False) -> tuple[list[str], list[str]]:
+    """Files that are images, and what is wrong with the others.
+
+    Args:
+        whole: decode every pixel; otherwise read the headers only.
+    """
+    good, faults = [], []
+    for file in files:
+        try:
+            if whole:
+                read_image(file)
+            else:
+                read_size(file)
+            good.append(file)
+        except InputError as e:
+            faults.append(str(e))
+    return good, faults
 
 
 def without_boxes(image_id: int | str, file: str, height: int, width: int) -> Record:

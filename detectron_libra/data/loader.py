@@ -27,6 +27,17 @@ class Loader:
     def __init__(self, loader: DataLoader, count: int) -> None:
         self._loader = loader
         self._count = count
+        self._batches: Any = None
+
+    @property
+    def ready(self) -> int:
+        """Batches that lie in the queue; 0 without workers, and where the system does not tell."""
+        # torch has no public way; without it the number is unknown, and nothing depends on it
+        queue = getattr(self._batches, "_data_queue", None)
+        try:
+            return queue.qsize() if queue is not None else 0
+        except (NotImplementedError, OSError):
+            return 0
 
     def __len__(self) -> int:
         return self._count
@@ -38,7 +49,7 @@ class Loader:
             InputError: an image cannot be used; the text names it.
             RunError: a worker process died or hangs.
         """
-        batches = iter(self._loader)
+        batches = self._batches = iter(self._loader)
         try:
             while True:
                 item = self._receive(batches)
@@ -50,6 +61,7 @@ class Loader:
         finally:
             # Now, not when the interpreter exits: an error that holds this frame would keep them until then,
             # and it waits for them for ever, since they do not heed SIGTERM. torch has no public way.
+            self._batches = None
             if hasattr(batches, "_shutdown_workers"):
                 batches._shutdown_workers()
 

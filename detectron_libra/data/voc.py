@@ -15,17 +15,24 @@ from detectron_libra.errors import InputError
 
 
 def convert(
-    annotations: str | Path, names: Sequence[str] | None, classes: Sequence[str] = ()
+    annotations: str | Path,
+    names: Sequence[str] | None,
+    classes: Sequence[str] = (),
+    *,
+    first_pixel: int | None = None,
 ) -> dict[str, Any]:
     """The content of a COCO JSON: images, annotations, categories.
 
-    A box becomes [xmin, ymin, xmax - xmin, ymax - ymin], as stored. ``difficult`` objects become crowds: VOC, too,
-    counts them neither as found nor as missed.
+    A box becomes [xmin, ymin, xmax - xmin, ymax - ymin], as stored, or, where the first pixel has a number, the
+    pixels from corner to corner: [xmin - first, ymin - first, xmax - xmin + 1, ymax - ymin + 1]. ``difficult``
+    objects become crowds: VOC, too, counts them neither as found nor as missed.
 
     Args:
         annotations: folder of the XML files.
         names: stems of the files to take, in this order; None takes all, sorted.
         classes: class names in order; those that are found and not listed follow in order of their first box.
+        first_pixel: number that the files give to the first pixel of a row (1 in PASCAL VOC's own, 0 in those of
+            many programs); None keeps the numbers of the files.
 
     Raises:
         InputError: a file is missing, is no XML, or lacks an element.
@@ -35,6 +42,7 @@ def convert(
     if not files:
         raise InputError(f"{folder}: no .xml file in it")
     ids = {name: i for i, name in enumerate(classes, 1)}
+    first, extent = (0, 0) if first_pixel is None else (first_pixel, 1)
     images, boxes = [], []
     for image_id, file in enumerate(files, 1):
         root = _read(file)
@@ -54,8 +62,8 @@ def convert(
                     "id": len(boxes) + 1,
                     "image_id": image_id,
                     "category_id": ids.setdefault(name, len(ids) + 1),
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "area": (x2 - x1) * (y2 - y1),
+                    "bbox": [x1 - first, y1 - first, x2 - x1 + extent, y2 - y1 + extent],
+                    "area": (x2 - x1 + extent) * (y2 - y1 + extent),
                     "iscrowd": int(entry.findtext("difficult", "0").strip() == "1"),
                 }
             )

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import resource
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from detectron_libra.engine.json_stats import json_stats
 from detectron_libra.engine.jsonl import JsonLines
 from detectron_libra.logs import FOR_PROGRAMS
 
@@ -93,7 +93,7 @@ class Metrics:
     ) -> None:
         self.window = Window()
         self.window.load(window or {})
-        self._pace: deque[tuple[int, float, float]] = deque(maxlen=WINDOW)
+        self._pace: deque[tuple[int, float, float, int]] = deque(maxlen=WINDOW)
         self._file = JsonLines(path, start_iteration)
         self._max_iter, self._period, self._device = max_iter, period, device
         self._on_screen = sys.stderr is not None and sys.stderr.isatty()
@@ -115,6 +115,7 @@ class Metrics:
         images: int,
         seconds: float,
         waited: float,
+        queued: int = 0,
     ) -> None:
         """Takes the numbers of one iteration; reports where one is due.
 
@@ -124,9 +125,10 @@ class Metrics:
             values: losses and metrics, 0-d tensors of any device or numbers.
             images: in the batch.
             seconds: the whole step took, ``waited`` of them for the batch.
+            queued: batches that lay ready when the step asked for one.
         """
         self.window.add(values)
-        self._pace.append((images, seconds, waited))
+        self._pace.append((images, seconds, waited, queued))
         self._bar.update()
         if iteration % self._period == 0 or iteration == self._max_iter - 1:
             self._report(iteration, lr)
@@ -140,13 +142,14 @@ class Metrics:
         self._bar.close()
 
     def _report(self, iteration: int, lr: float) -> None:
-        images, seconds, waited = (sum(column) for column in zip(*self._pace, strict=True))
+        images, seconds, waited, _ = (sum(column) for column in zip(*self._pace, strict=True))
         time = seconds / len(self._pace)
         stats: dict[str, Any] = {"iter": iteration, "lr": lr, **self.window.medians()}
         stats["images_per_s"] = images / seconds
         stats["data_time"] = waited / seconds
         stats["time"] = time
         stats["eta"] = str(timedelta(seconds=int(time * (self._max_iter - 1 - iteration))))
+        stats["mb_qsize"] = round(median(queued for *_, queued in self._pace))
         stats["mem"] = memory_mib(self._device)
         self._file.append(stats)
         stats_log.info("%s", json_stats(stats))
@@ -166,12 +169,6 @@ def summary(stats: Mapping[str, Any], max_iter: int) -> str:
         f"{stats['images_per_s']:.1f} images/s  data {stats['data_time']:.0%}  eta {stats['eta']}  "
         f"mem {stats['mem']} MiB"
     )
-
-
-def json_stats(stats: Mapping[str, Any]) -> str:
-    """Detectron's line, which its users' scripts read: floats are texts with six decimals."""
-    texts = {name: f"{v:.6f}" if isinstance(v, float) else v for name, v in stats.items()}
-    return "json_stats: " + json.dumps(texts, sort_keys=True)
 
 
 def memory_mib(device: torch.device) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -36,6 +36,7 @@ def detect(
     progress: bool = True,
     stop: StopFlag | None = None,
     merging: Merging | None = None,
+    told: Callable[[int], None] | None = None,
 ) -> Detected:
     """Detects the objects in every image of a loader.
 
@@ -50,6 +51,7 @@ def detect(
         stop: once it is set, SystemExit is raised.
         merging: the loader gives so many batches, one view each, of the same images one after another, and this
             is how they are merged; None: every image comes once.
+        told: called after every image with the number of those done, where no bar is shown.
 
     Returns:
         Detected.
@@ -74,6 +76,8 @@ def detect(
             )
             for meta, detections in pairs:
                 found[meta.image_id] = detections.to("cpu")
+                if told and hidden:
+                    told(len(found))
     finally:
         model.train(was_training)
     return Detected(found, len(found) / max(time.perf_counter() - begun, 1e-9))

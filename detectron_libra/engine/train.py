@@ -59,7 +59,8 @@ def train(
 
     Args:
         model: on ``device``; in train mode it maps a Batch to (raw losses, metrics), dicts of 0-d tensors.
-        loader: one Batch per iteration, from the first one to be done.
+        loader: one Batch per iteration, from the first one to be done; ``ready`` of them, where it has this
+            attribute, lie in its queue.
         optimizer: from optim.build_optimizer; restored by checkpoint.restore in a resumed run.
         schedule: learning rate of each iteration.
         loss_weights: factor of each raw loss in the total.
@@ -117,7 +118,7 @@ def train(
 
     try:
         for iteration in range(start, max_iter):
-            begun = time.perf_counter()
+            begun, queued = time.perf_counter(), getattr(loader, "ready", 0)
             batch = _next(batches, iteration)
             waited = time.perf_counter() - begun
             batch = batch.to(device)
@@ -136,7 +137,8 @@ def train(
                 clip_grad_norm=clip_grad_norm,
             )
             seconds = time.perf_counter() - begun
-            metrics.step(iteration, lr, values, images=len(batch.images), seconds=seconds, waited=waited)
+            pace = {"images": len(batch.images), "seconds": seconds, "waited": waited, "queued": queued}
+            metrics.step(iteration, lr, values, **pace)
 
             done, last = iteration + 1, iteration + 1 == max_iter
             to_evaluate = evaluate is not None and eval_period > 0 and done % eval_period == 0 and not last

@@ -7,6 +7,8 @@ from .concept import evaluate_concept
 from .pictures import draw, write_pictures
 from .results import detections_pickle, log_copypaste, results_dict, write_detections, write_json
 from .table import summary_table
+from .voc import evaluate_voc
+from .voc_files import write_voc_files
 
 __all__ = [
     "detections_pickle",
@@ -14,6 +16,7 @@ __all__ = [
     "evaluate_boxes",
     "evaluate_coco",
     "evaluate_concept",
+    "evaluate_voc",
     "log_copypaste",
     "results_dict",
     "summary_table",
@@ -21,4 +24,5 @@ __all__ = [
     "write_detections",
     "write_json",
     "write_pictures",
+    "write_voc_files",
 ]

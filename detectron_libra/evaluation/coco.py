@@ -82,13 +82,13 @@ def to_coco_results(dataset: Any, detections: Mapping[Id, Detections], *, extent
 
     Returns:
         Dicts of ``image_id`` and ``category_id`` (the JSON file's own ids), ``bbox`` (x, y, width, height in
-        pixels) and ``score``.
+        pixels) and ``score``; within an image best first, of equal scores the lower class first.
     """
     ids = [record.image_id for record in records_by_id(dataset)]
     return [
         {"image_id": i, "category_id": dataset.category_ids[number - 1], "bbox": box, "score": score}
         for i in ids
-        for number, box, score in _rows(detections.get(i), extent)
+        for number, box, score in sorted(_rows(detections.get(i), extent), key=lambda row: (-row[2], row[0]))
     ]
 
 

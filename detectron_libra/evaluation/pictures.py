@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from torch import Tensor
+from tqdm import tqdm
 
 from ..structures import Detections
 from .arrays import Id, numpy_of, records_by_id
@@ -125,6 +126,45 @@ def write_pictures(
         file = Path(folder) / f"{Path(record.file).name}.png"
         if file in files:  # the same name in two folders
             file = file.with_name(f"{Path(record.file).name}.{len(files)}.png")
+        files.append(write_picture(file, picture))
+    return files
+
+
+def write_every_picture(
+    dataset: Any,
+    detections: Mapping[Id, Detections],
+    folder: Path | str,
+    *,
+    threshold: float,
+    read_image: Callable[..., Tensor],
+    extent: float = 0.0,
+    extension: str = "pdf",
+    first: int = 0,
+) -> list[Path]:
+    """Draws the detections of every image that has one at or above the threshold, without true boxes.
+
+    Args:
+        dataset, detections, read_image, extent: as in write_pictures.
+        folder: of the pictures ``<place in the data set>_<stem of the file>.<extension>``; made where it is missing.
+        threshold: boxes below this score are not drawn.
+        extension: png, jpg or pdf.
+        first: only the first so many images; 0 takes all.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: an image cannot be read. RunError: a picture cannot be written.
+    """
+    records = records_by_id(dataset)
+    files: list[Path] = []
+    for number, record in enumerate(tqdm(records[: first or None], desc="pictures", delay=1, disable=None)):
+        found = detections.get(record.image_id)
+        if found is None or not (numpy_of(found.scores, np.float32) >= np.float32(threshold)).any():
+            continue
+        pixels = read_image(record.file, size=(record.height, record.width))
+        picture = draw(pixels, found, None, dataset.class_names, threshold=threshold, extent=extent)
+        file = Path(folder) / f"{number}_{Path(record.file).stem}.{extension}"
         files.append(write_picture(file, picture))
     return files
 

@@ -18,12 +18,19 @@ from .boxes import evaluate_boxes
 from .coco import METRICS, evaluate_coco
 from .concept import evaluate_concept
 from .files import write_whole
+from .voc import evaluate_voc
 
 log = logging.getLogger(__name__)
 
 
 def results_dict(
-    dataset: Any, detections: Mapping[Id, Detections], *, extent: float, threshold: float, iou: float
+    dataset: Any,
+    detections: Mapping[Id, Detections],
+    *,
+    extent: float,
+    threshold: float,
+    iou: float,
+    voc: bool = True,
 ) -> dict:
     """Everything that is measured on one data set, which has to be annotated.
 
@@ -33,21 +40,23 @@ def results_dict(
         extent: pixels added to ``x2 - x1`` to get a width.
         threshold: score at which a class or a box counts as predicted (``TEST.CONCEPT_THRESH``).
         iou: least IoU of a right box (``TEST.BOX_IOU_THRESH``).
+        voc: measure a set of PASCAL VOC annotations as PASCAL VOC does, too.
 
     Returns:
-        ``{name: {"box": …, "concept": …, "boxes_at_threshold": …}}``, fractions; None where a value cannot be
-        computed. The keys are those of :func:`evaluate_coco`, :func:`evaluate_concept` and
-        :func:`evaluate_boxes`.
+        ``{name: {"box": …, "concept": …, "boxes_at_threshold": …}}`` and, for such a set, ``"voc"``; fractions;
+        None where a value cannot be computed. The keys are those of :func:`evaluate_coco`,
+        :func:`evaluate_concept`, :func:`evaluate_boxes` and :func:`evaluate_voc`.
     """
-    return {
-        dataset.name: {
-            "box": evaluate_coco(dataset, detections, extent=extent),
-            "concept": evaluate_concept(dataset, detections, threshold=threshold),
-            "boxes_at_threshold": evaluate_boxes(
-                dataset, detections, threshold=threshold, iou=iou, extent=extent
-            ),
-        }
+    values = {
+        "box": evaluate_coco(dataset, detections, extent=extent),
+        "concept": evaluate_concept(dataset, detections, threshold=threshold),
+        "boxes_at_threshold": evaluate_boxes(
+            dataset, detections, threshold=threshold, iou=iou, extent=extent
+        ),
     }
+    if voc and dataset.voc is not None:
+        values["voc"] = evaluate_voc(dataset, detections, extent=extent)
+    return {dataset.name: values}
 
 
 def write_json(file: Path | str, values: Any) -> Path:
@@ -98,6 +107,11 @@ def detections_pickle(dataset: Any, detections: Mapping[Id, Detections], *, conf
         "all_keyps": [[[] for _ in ids] for _ in range(num_classes)],
         "cfg": config_text,
     }
+    return pickled(content)
+
+
+def pickled(content: Any) -> bytes:
+    """Texts, numbers, arrays, lists and dicts as a pickle that old Python and NumPy read."""
     # NumPy 2 moved the module that arrays are restored from; the old name is known to old and new.
     new, old = b"cnumpy._core.multiarray\n_reconstruct\n", b"cnumpy.core.multiarray\n_reconstruct\n"
     return pickle.dumps(content, protocol=2).replace(new, old)
@@ -106,9 +120,13 @@ def detections_pickle(dataset: Any, detections: Mapping[Id, Detections], *, conf
 def log_copypaste(results: Mapping[str, dict]) -> None:
     """Logs Detectron's ``copypaste:`` lines, which people's scripts read; -1 where there is no value."""
     for name, values in results.items():
-        row = ",".join(f"{-1.0 if values['box'][key] is None else values['box'][key]:.4f}" for key in METRICS)
-        for line in (f"Dataset: {name}", "Task: box", ",".join(METRICS), row):
-            log.info("copypaste: %s", line)
+        log.info("copypaste: Dataset: %s", name)
+        for task, metrics in (("box", METRICS), ("voc", ("AP50",))):
+            if task in values:
+                known = (values[task][key] for key in metrics)
+                row = ",".join(f"{-1.0 if value is None else value:.4f}" for value in known)
+                for line in (f"Task: {task}", ",".join(metrics), row):
+                    log.info("copypaste: %s", line)
 
 
 def _rows_by_class(found: Detections | None, num_classes: int) -> list[np.ndarray]:

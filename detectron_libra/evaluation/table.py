@@ -45,7 +45,7 @@ def _one(name: str, values: dict) -> str:
         f"{'':<{width}}{columns}",
     ]
     lines = [f"{_short(key):<{width}}" + "".join(_percent(value) for value in cells) for key, cells in rows]
-    return "\n".join([head, *titles, *lines, *_notes(concept, boxes)])
+    return "\n".join([head, *titles, *lines, *_notes(concept, boxes), *_voc(values.get("voc"))])
 
 
 def _notes(concept: dict, boxes: dict) -> list[str]:
@@ -54,6 +54,13 @@ def _notes(concept: dict, boxes: dict) -> list[str]:
         f"mAP of images {_percent(concept['mAP']).strip()}",
         f"best on this set: images {_best(concept)}; boxes {_best(boxes)}",
     ]
+
+
+def _voc(values: dict | None) -> list[str]:
+    if values is None:
+        return []
+    measure = "eleven points, as until 2009" if values["eleven_points"] else "area, as since 2010"
+    return [f"PASCAL VOC AP50 {_percent(values['AP50']).strip()} ({measure})"]
 
 
 def _best(values: dict) -> str:

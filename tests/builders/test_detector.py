@@ -244,11 +244,6 @@ def test_what_there_is_not_is_refused_by_its_key(kind, changes, key):
     assert "\n" not in str(error.value)
 
 
-def test_keys_without_effect_are_told(caplog):
-    build_detector(config("retinanet", TEST__COMPETITION_MODE=False, VIS=True), 4)
-    assert "TEST.COMPETITION_MODE, VIS: without effect yet" in caplog.text
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_group_norm_has_the_channels_per_group_that_are_asked_for(kind):
     """Detectron's rule (get_group_gn): DIM_PER_GP channels a group, or NUM_GROUPS groups; one of them is -1."""

@@ -69,3 +69,11 @@ def test_faults_are_named(entries, message):
         parse_config(f"DATASETS: {entries}\n", "a.yaml")
     assert message in str(e.value)
     assert len(str(e.value).splitlines()) == 1
+
+
+def test_a_voc_set_has_a_year_of_its_own_or_none():
+    opts = ["DATASETS", '{"v": {"VOC_DIR": "kit/VOC2007", "SPLIT": "test"}}']
+    assert load_config(None, opts).DATASETS["v"] == {"VOC_DIR": "kit/VOC2007", "SPLIT": "test", "YEAR": 0}
+    assert load_config(None, [*opts, "DATASETS.v.YEAR", "2008"]).DATASETS["v"]["YEAR"] == 2008
+    other = [*opts, "DATASETS", '{"v": {"IM_DIR": "i", "ANN_FN": "n"}}']
+    assert load_config(None, other).DATASETS == {"v": {"IM_DIR": "i", "ANN_FN": "n"}}

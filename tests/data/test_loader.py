@@ -86,6 +86,22 @@ def test_workers_change_nothing(dataset):
     assert len(alone) == len(two) == 8 and all(map(same, alone, two))
 
 
+def test_batches_that_wait_are_counted_where_workers_make_them(dataset):
+    loader = train(dataset, workers=2)
+    assert loader.ready == 0
+    batches = iter(loader)
+    next(batches)
+    end = time.monotonic() + 20
+    while loader.ready == 0 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert loader.ready > 0
+    batches.close()
+    assert loader.ready == 0
+    alone = train(dataset)
+    next(iter(alone))
+    assert alone.ready == 0
+
+
 def test_a_resumed_run_gets_the_batches_it_would_have_had(dataset):
     late = train(dataset, start_iteration=5)
     assert len(late) == 3

@@ -15,15 +15,20 @@ from detectron_libra.errors import InputError
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def write(folder: Path, name: str, objects: list[tuple[str, tuple[int, int, int, int], int]]) -> None:
+def write(
+    folder: Path,
+    name: str,
+    objects: list[tuple[str, tuple[int, int, int, int], int]],
+    size: tuple[int, int] = (64, 48),
+) -> None:
     rows = "".join(
         f"<object><name>{c}</name><difficult>{d}</difficult><bndbox><xmin>{b[0]}</xmin><ymin>{b[1]}</ymin>"
         f"<xmax>{b[2]}</xmax><ymax>{b[3]}</ymax></bndbox></object>"
         for c, b, d in objects
     )
-    size = "<size><width>64</width><height>48</height><depth>3</depth></size>"
+    sides = f"<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>"
     (folder / f"{name}.xml").write_text(
-        f"<annotation><filename>{name}.jpg</filename>{size}{rows}</annotation>"
+        f"<annotation><filename>{name}.jpg</filename>{sides}{rows}</annotation>"
     )
 
 

@@ -62,13 +62,51 @@ def test_other_keys_than_those_in_the_weights(trained, tmp_path):
     assert [len(entry["objects"]) for entry in entries] == [1] * 5
 
 
-@pytest.mark.parametrize("content", [b"", b"no image"])
-def test_an_image_that_cannot_be_read_exits_3_under_its_name(trained, tmp_path, content):
-    images = tmp_path / "images"
+def test_images_that_cannot_be_read_are_left_out_named_and_exit_3(trained, tmp_path):
+    """One without a header, one whose pixels are cut off; the others are done as if these were not there."""
+    images, out = tmp_path / "images", tmp_path / "out"
     shutil.copytree(trained.images, images)
-    (images / "000002.jpg").write_bytes(content)
-    words = ["--wts", trained.weights, "--output-dir", tmp_path / "out", images]
-    refused(run("infer_simple.py", *words), 3, images / "000002.jpg")
+    (images / "000002.jpg").write_bytes(b"no image")
+    cut = images / "000004.jpg"
+    cut.write_bytes(cut.read_bytes()[:700])
+    words = ["--wts", trained.weights, "--output-dir", out, "--always-out", images]
+    done = run("infer_simple.py", *words)
+    refused(done, 3, "2 of 5 images", images / "000002.jpg", cut)
+    assert f"left out: {cut}" in done.out
+    entries = json.loads((out / "detections.json").read_text())
+    assert [entry["file"][-10:] for entry in entries] == ["000000.jpg", "000001.jpg", "000003.jpg"]
+    assert len(list(out.glob("*.png"))) == 3
+
+
+@pytest.mark.parametrize("cut_at", [0, 700])
+def test_one_image_that_cannot_be_read_is_the_error(trained, tmp_path, cut_at):
+    image = tmp_path / "one.jpg"
+    image.write_bytes((trained.images / "000000.jpg").read_bytes()[:cut_at])
+    done = run("infer_simple.py", "--wts", trained.weights, "--output-dir", tmp_path / "out", image)
+    refused(done, 3, f"error: {image}: ")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_model_that_finds_no_objects_by_itself_exits_2_with_its_key(trained, tmp_path):
+    words = [
+        "--wts",
+        trained.weights,
+        "--output-dir",
+        tmp_path,
+        trained.images,
+        "RETINANET.RETINANET_ON",
+        False,
+    ]
+    other = ["MODEL.TYPE", "generalized_rcnn"]
+    refused(run("infer_simple.py", *words, *other, "MODEL.RPN_ONLY", True), 2, "MODEL.RPN_ONLY")
+    other += ["FAST_RCNN.ROI_BOX_HEAD", "fast_rcnn_heads.add_roi_2mlp_head"]
+    refused(run("infer_simple.py", *words, *other), 2, "MODEL.FASTER_RCNN", "stored proposals")
+
+
+def test_detectrons_threshold_of_keypoints_is_taken_and_told(trained, tmp_path):
+    words = ["--wts", trained.weights, "--output-dir", tmp_path, "--kp-thresh", 2.0]
+    done = run("infer_simple.py", *words, trained.images / "000000.jpg")
+    assert done.code == 0 and "--kp-thresh: without effect" in done.out
 
 
 def test_no_image_and_no_weights_exit_3(trained, tmp_path):

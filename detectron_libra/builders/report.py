@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is written about the detections of a data set: files, pictures, measures, log lines."""
+
+import logging
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from detectron_libra.builders.rules import geometry_of
+from detectron_libra.config import Config, dump
+from detectron_libra.data.coco import Dataset
+from detectron_libra.data.images import read_image
+from detectron_libra.errors import RunError, UsageError
+from detectron_libra.evaluation.coco import to_coco_results
+from detectron_libra.evaluation.expected import KEY, check_form, misses
+from detectron_libra.evaluation.pictures import write_every_picture, write_pictures
+from detectron_libra.evaluation.results import log_copypaste, results_dict, write_detections, write_json
+from detectron_libra.evaluation.table import summary_table
+from detectron_libra.evaluation.voc_files import write_voc_files
+from detectron_libra.structures import Detections
+
+log = logging.getLogger(__name__)
+
+Found = Mapping[int | str, Detections]
+
+
+def measure(cfg: Config, dataset: Dataset, detections: Found) -> dict[str, dict]:
+    """Everything that is measured on one set, under its name."""
+    return results_dict(
+        dataset,
+        detections,
+        extent=geometry_of(cfg).extent,
+        threshold=cfg.TEST.CONCEPT_THRESH,
+        iou=cfg.TEST.BOX_IOU_THRESH,
+        voc=not cfg.TEST.FORCE_JSON_DATASET_EVAL,
+    )
+
+
+def report(cfg: Config, dataset: Dataset, detections: Found, folder: Path) -> dict[str, dict]:
+    """Write detections, pictures and, where the set has annotations, results.json; log the table.
+
+    Returns:
+        Results under the name of the set; nothing where it has no annotations.
+    """
+    write_detections(folder / "detections.pkl", dataset, detections, config_text=dump(cfg))
+    draw_some(cfg, dataset, detections, folder)
+    return evaluate(cfg, dataset, detections, folder)
+
+
+def evaluate(cfg: Config, dataset: Dataset, detections: Found, folder: Path) -> dict[str, dict]:
+    """Write the results that can be made from detections without an image; log the table.
+
+    The file of COCO results stays with TEST.COMPETITION_MODE, and where there is nothing to measure; otherwise it has
+    a name of its own and goes once everything is measured, as Detectron has it.
+
+    Returns:
+        As ``report``.
+    """
+    extent = geometry_of(cfg).extent
+    kept = cfg.TEST.COMPETITION_MODE or not dataset.annotated
+    name = f"bbox_{dataset.name}_results{'' if kept else f'_{uuid.uuid4()}'}.json"
+    file = write_json(folder / name, to_coco_results(dataset, detections, extent=extent))
+    if not dataset.annotated:
+        log.warning("%s has no annotations: detections are written, nothing is measured", dataset.name)
+        return {}
+    results = measure(cfg, dataset, detections)
+    write_json(folder / "results.json", results)
+    if "voc" in results[dataset.name]:
+        write_voc_files(dataset, detections, folder, extent=extent)
+    if not kept:
+        file.unlink(missing_ok=True)
+    log.info("\n%s", summary_table(results))
+    log_copypaste(results)
+    return results
+
+
+def draw_some(cfg: Config, dataset: Dataset, detections: Found, folder: Path) -> None:
+    """The pictures that TEST.PICTURES and VIS ask for."""
+    if cfg.TEST.PICTURES:
+        pictures = write_pictures(
+            dataset,
+            detections,
+            folder / "pictures",
+            count=cfg.TEST.PICTURES,
+            threshold=cfg.TEST.CONCEPT_THRESH,
+            read_image=read_image,
+            extent=geometry_of(cfg).extent,
+        )
+        log.info("%d pictures in %s", len(pictures), folder / "pictures")
+    if cfg.VIS:
+        draw_every(cfg, dataset, detections, folder / "vis", threshold=cfg.VIS_TH, extension="pdf")
+
+
+def draw_every(
+    cfg: Config,
+    dataset: Dataset,
+    detections: Found,
+    folder: Path,
+    *,
+    threshold: float,
+    extension: str,
+    first: int = 0,
+) -> None:
+    """A picture per image with a box of the threshold or above, named as Detectron names them."""
+    pictures = write_every_picture(
+        dataset,
+        detections,
+        folder,
+        threshold=threshold,
+        read_image=read_image,
+        extent=geometry_of(cfg).extent,
+        extension=extension,
+        first=first,
+    )
+    log.info("%d pictures with boxes of score >= %g in %s", len(pictures), threshold, folder)
+
+
+def check_expectations(cfg: Config, datasets: Sequence[Dataset]) -> None:
+    """Refuse EXPECTED_RESULTS that no result of these sets can meet, before anything is computed.
+
+    Raises:
+        UsageError: naming the entry.
+    """
+    check_form(cfg.EXPECTED_RESULTS)
+    measured = [dataset.name for dataset in datasets if dataset.annotated]
+    for entry in cfg.EXPECTED_RESULTS:
+        if entry[0] not in measured:
+            raise UsageError(
+                f"{KEY}: {entry!r}: {entry[0]} is not measured; sets are {', '.join(measured) or 'none'}"
+            )
+
+
+def hold_against_expectations(cfg: Config, results: Mapping[str, dict]) -> None:
+    """Compare results with EXPECTED_RESULTS.
+
+    Raises:
+        RunError: one is not met. UsageError: one names a result that there is not.
+    """
+    missed = misses(
+        results,
+        cfg.EXPECTED_RESULTS,
+        rtol=cfg.EXPECTED_RESULTS_RTOL,
+        atol=cfg.EXPECTED_RESULTS_ATOL,
+        sigma_tol=cfg.EXPECTED_RESULTS_SIGMA_TOL,
+    )
+    if missed:
+        raise RunError(f"{KEY}: {len(missed)} of {len(cfg.EXPECTED_RESULTS)} not met: {'; '.join(missed)}")
