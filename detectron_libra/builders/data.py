@@ -59,6 +59,7 @@ def load_dataset(
     Raises:
         UsageError: the name is not known. InputError: the set has faults.
     """
+    min_area = cfg.TRAIN.GT_MIN_AREA if training else -1
     voc = find_voc(name, cfg.DATASETS)
     if voc:
         folder, split, year = voc
@@ -71,6 +72,7 @@ def load_dataset(
             class_names=None if name in cfg.DATASETS else CHALLENGE_CLASSES,
             expected=class_names,
             need_boxes=training,
+            min_area=min_area,
             strict=False,
         )
         check_dataset(dataset, level=cfg.DATA.CHECK, workers=workers(cfg))
@@ -85,7 +87,7 @@ def load_dataset(
         workers=workers(cfg),
         class_names=class_names,
         need_boxes=training,
-        min_area=cfg.TRAIN.GT_MIN_AREA if training else -1,
+        min_area=min_area,
         file_prefix=FILE_PREFIXES.get(name, ""),
     )
 

@@ -166,6 +166,7 @@ def load_coco(
         extent=extent,
         class_names=class_names,
         need_boxes=need_boxes,
+        min_area=min_area,
         file_prefix=file_prefix,
         strict=strict,
     )
@@ -180,6 +181,7 @@ def from_content(
     extent: float,
     class_names: tuple[str, ...] | None = None,
     need_boxes: bool = False,
+    min_area: float = -1,
     file_prefix: str = "",
     strict: bool = True,
 ) -> Dataset:
