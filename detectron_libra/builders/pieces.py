@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -124,9 +125,10 @@ def _file(folder: Path, images: Range, ending: str) -> Path:
 def _config_of_pieces(cfg: Config, name: str, weights: str, processes: int, on_gpus: bool) -> Config:
     """The configuration of each process: one set, whose files are checked already, and its share of the machine."""
     threads = cfg.CPU.THREADS or torch.get_num_threads()
-    values = {
+    stored = dict(zip(cfg.TEST.DATASETS, cfg.TEST.PROPOSAL_FILES, strict=False))
+    values: dict[str, Any] = {
         "TEST.DATASETS": (name,),
-        "TEST.PROPOSAL_FILES": cfg.TEST.PROPOSAL_FILES[cfg.TEST.DATASETS.index(name) :][:1],
+        "TEST.PROPOSAL_FILES": (stored[name],) if name in stored else (),
         "TEST.WEIGHTS": weights,
         "NUM_GPUS": 1,
         "DATA.CHECK": "off",

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from detectron_libra.builders.recall import measure_proposals, report_proposals
 from detectron_libra.builders.rules import geometry_of
 from detectron_libra.config import Config, dump
 from detectron_libra.data.coco import Dataset
@@ -26,6 +27,8 @@ Found = Mapping[int | str, Detections]
 
 def measure(cfg: Config, dataset: Dataset, detections: Found) -> dict[str, dict]:
     """Everything that is measured on one set, under its name."""
+    if cfg.MODEL.RPN_ONLY:
+        return measure_proposals(cfg, dataset, detections)
     return results_dict(
         dataset,
         detections,
@@ -42,6 +45,8 @@ def report(cfg: Config, dataset: Dataset, detections: Found, folder: Path) -> di
     Returns:
         Results under the name of the set; nothing where it has no annotations.
     """
+    if cfg.MODEL.RPN_ONLY:
+        return report_proposals(cfg, dataset, detections, folder)
     write_detections(folder / "detections.pkl", dataset, detections, config_text=dump(cfg))
     draw_some(cfg, dataset, detections, folder)
     return evaluate(cfg, dataset, detections, folder)

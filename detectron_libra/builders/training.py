@@ -13,6 +13,7 @@ from torch import nn
 from detectron_libra.builders import session
 from detectron_libra.builders.data import count_classes, load_test_datasets, load_train_datasets, train_loader
 from detectron_libra.builders.detector import build_detector, loss_weights
+from detectron_libra.builders.recall import TASK
 from detectron_libra.builders.report import check_expectations, measure
 from detectron_libra.builders.solver import build_solver, warn_of_missing_processes
 from detectron_libra.builders.start import Start, copy_weights, find_start, refuse_changes, remove_earlier
@@ -168,15 +169,17 @@ def run_training(run: Run, start: Start, resume: str, force: bool) -> Path:
 
 
 def evaluate(run: Run, model: nn.Module, iteration: int, stop: StopFlag) -> dict[str, dict]:
-    """Box metrics of every test set at some point of the training."""
+    """Box metrics of every test set at some point of the training; for proposals alone, their recall."""
+    task, metric = (TASK, "AR@1000") if run.cfg.MODEL.RPN_ONLY else ("box", "AP")
     results: dict[str, dict] = {}
     for dataset in run.test_sets:
         if not dataset.annotated:
             continue
         found = detect_on(run.cfg, model, dataset, run.device, stop)
         results |= measure(run.cfg, dataset, found.detections)
-        log.info("iteration %d: %s AP %s", iteration, dataset.name, results[dataset.name]["box"]["AP"])
-    return {name: {"box": values["box"]} for name, values in results.items()}
+        value = results[dataset.name][task][metric]
+        log.info("iteration %d: %s %s %s", iteration, dataset.name, metric, value)
+    return {name: {task: values[task]} for name, values in results.items()}
 
 
 def describe(run: Run, model: nn.Module, start: int) -> str:

@@ -18,6 +18,7 @@ from .boxes import evaluate_boxes
 from .coco import METRICS, evaluate_coco
 from .concept import evaluate_concept
 from .files import write_whole
+from .recall import NAMES as RECALLS
 from .voc import evaluate_voc
 
 log = logging.getLogger(__name__)
@@ -112,6 +113,36 @@ def detections_pickle(dataset: Any, detections: Mapping[Id, Detections], *, conf
 
 def pickled(content: Any) -> bytes:
     """Texts, numbers, arrays, lists and dicts as a pickle that old Python and NumPy read."""
+    return _for_old_readers(content)
+
+
+def write_proposals(
+    file: Path | str, dataset: Any, proposals: Mapping[Id, Detections], *, config_text: str
+) -> Path:
+    """Writes Detectron's rpn_proposals.pkl, atomically.
+
+    A dict of ``boxes`` ((P, 4) float32 per image, x1 y1 x2 y2 in pixels of the original image, best first), ``scores``
+    ((P,) float32), ``ids`` of the images in ascending order, and ``cfg``.
+
+    Args:
+        dataset: with ``records``.
+        proposals: by image id.
+        config_text: the configuration as YAML.
+
+    Raises:
+        RunError: the file cannot be written.
+
+    Source:
+        Detectron's core/rpn_generator.py.
+    """
+    ids = [record.image_id for record in records_by_id(dataset)]
+    rows = [_rows_by_class(proposals.get(i), 2)[1] for i in ids]
+    content = {"boxes": [r[:, :4] for r in rows], "scores": [r[:, 4] for r in rows], "ids": ids}
+    return write_whole(file, _for_old_readers(content | {"cfg": config_text}))
+
+
+def _for_old_readers(content: dict) -> bytes:
+    """A pickle of protocol 2 that old Python and NumPy read."""
     # NumPy 2 moved the module that arrays are restored from; the old name is known to old and new.
     new, old = b"cnumpy._core.multiarray\n_reconstruct\n", b"cnumpy.core.multiarray\n_reconstruct\n"
     return pickle.dumps(content, protocol=2).replace(new, old)
@@ -121,7 +152,7 @@ def log_copypaste(results: Mapping[str, dict]) -> None:
     """Logs Detectron's ``copypaste:`` lines, which people's scripts read; -1 where there is no value."""
     for name, values in results.items():
         log.info("copypaste: Dataset: %s", name)
-        for task, metrics in (("box", METRICS), ("voc", ("AP50",))):
+        for task, metrics in (("box", METRICS), ("voc", ("AP50",)), ("box_proposal", RECALLS)):
             if task in values:
                 known = (values[task][key] for key in metrics)
                 row = ",".join(f"{-1.0 if value is None else value:.4f}" for value in known)

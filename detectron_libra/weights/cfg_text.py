@@ -13,6 +13,7 @@ from detectron_libra.errors import InputError
 from detectron_libra.weights.pickled import Budget, Malformed, Name, Unfinished, call, find, finish
 
 PYTHON = "tag:yaml.org,2002:python/"
+LONGEST_CFG = 2**18  # characters; Detectron's own has ten thousand
 ATTR_DICTS = ("detectron.utils.collections.AttrDict", "utils.collections.AttrDict")  # since 2018, and before
 
 
@@ -30,10 +31,12 @@ def read_cfg(text: str, source: str) -> dict[str, Any]:
     Raises:
         InputError: no YAML, no mapping, or a tag that Detectron's configuration does not have.
     """
+    if len(text) > LONGEST_CFG:
+        raise InputError(f"{source}: cfg: {len(text)} characters, which no configuration has")
     try:
         loader = _Loader(text)
         try:
-            tree = plain(loader.get_single_data())
+            tree = _plain(loader.get_single_data(), loader.budget)
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as e:
@@ -71,16 +74,13 @@ def lookup(tree: Mapping[str, Any], key: str) -> Any:
     return value
 
 
-def plain(value: object) -> object:
-    """A value without NumPy's types.
-
-    Raises:
-        Malformed: a global or an unfinished array stands in it.
-    """
+def _plain(value: object, budget: Budget) -> object:
+    """A value without NumPy's types; what stands in several places through an alias counts in each."""
+    budget.spend(1)
     if isinstance(value, Mapping):
-        return {key: plain(part) for key, part in value.items()}
+        return {key: _plain(part, budget) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(plain(part) for part in value)
+        return type(value)(_plain(part, budget) for part in value)
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, np.generic):
@@ -155,9 +155,8 @@ for _name in ATTR_DICTS:
     # An empty one is written as `object`, with its state alone.
     for _form in ("object/new", "object"):
         _Loader.add_constructor(f"{PYTHON}{_form}:{_name}", _Loader.read_attr_dict)
-for _scalar in ("str", "unicode"):
-    _Loader.add_constructor(f"{PYTHON}{_scalar}", _Loader.construct_yaml_str)
-_Loader.add_constructor(f"{PYTHON}long", _Loader.construct_yaml_int)
+for _scalar, _read in (("str", "str"), ("unicode", "str"), ("long", "int")):  # as Python 2 marks them
+    _Loader.add_constructor(f"{PYTHON}{_scalar}", getattr(yaml.SafeLoader, f"construct_yaml_{_read}"))
 _Loader.add_constructor(f"{PYTHON}tuple", _Loader.read_tuple)
 _Loader.add_multi_constructor(f"{PYTHON}name:", _Loader.read_name)
 _Loader.add_multi_constructor(f"{PYTHON}object/apply:", _Loader.read_call)

@@ -11,7 +11,7 @@ Source: Detectron's modeling/ResNet.py, FPN.py, rpn_heads.py, retinanet_heads.py
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 #: Before our own name where Detectron has no blob for a parameter (the balanced pyramid, batch statistics). Without a
@@ -22,13 +22,14 @@ BRANCHES = {"conv1": "branch2a", "conv2": "branch2b", "conv3": "branch2c", "shor
 NORMS = {"conv1": "norm1", "conv2": "norm2", "conv3": "norm3", "shortcut": "shortcut_norm"}
 C5 = 5  # the stage that is the box head of a model without a pyramid
 
-_OUR_BLOCK = re.compile(r"(?P<place>backbone|regions\.head)\.res(?P<stage>\d)\.(?P<block>\d+)\.")
-_BLOCK = re.compile(r"res(?P<stage>\d)_(?P<block>\d+)_branch")
+# Numbers have few digits, so that a name cannot ask for millions of layers.
+_OUR_BLOCK = re.compile(r"(?P<place>backbone|regions\.head)\.res(?P<stage>[2-5])\.(?P<block>\d{1,3})\.")
+_BLOCK = re.compile(r"res(?P<stage>[2-5])_(?P<block>\d{1,3})_branch")
 _LEVEL_BLOB = re.compile(r"fpn_res(\d)_\d+_sum_w")
 _EXTRA_BLOB = re.compile(r"fpn_(\d)_w")
-_SHARED_BLOB = re.compile(r"(?:conv_rpn|retnet_cls_pred)(?P<level>_fpn\d+)_w")
-_TOWER_BLOB = re.compile(r"retnet_(?:cls|bbox)_conv_n(\d+)_fpn")
-_HEAD_CONV_BLOB = re.compile(r"head_conv(\d+)_w")
+_SHARED_BLOBS = tuple(re.compile(rf"{layer}(_fpn\d+)_w") for layer in ("retnet_cls_pred", "conv_rpn"))
+_TOWER_BLOB = re.compile(r"retnet_(?:cls|bbox)_conv_n(\d{1,2})_fpn\d+_w")
+_HEAD_CONV_BLOB = re.compile(r"head_conv(\d{1,2})_w")
 
 
 @dataclass(frozen=True)
@@ -83,21 +84,16 @@ def layers_of_model(names: Iterable[str], *, norm: str = "bn") -> Layers:
     )
 
 
-def layers_of_file(names: Iterable[str]) -> Layers:
-    """The layers behind the names of a file's blobs."""
-    names = list(names)
+def layers_of_file(shapes: Mapping[str, Sequence[int]]) -> Layers:
+    """The layers behind a file's blobs, name -> shape."""
+    names = list(shapes)
     levels = _numbers(_LEVEL_BLOB.pattern, names)
-    detector = any(n.startswith(("conv_rpn", "retnet_", "cls_score", "rpn_")) for n in names)
-    if levels or not detector:
-        c5_place = "backbone"
-    else:
-        c5_place = "regions.head" if "cls_score_w" in names else ""
-    shared = sorted({m["level"] for m in map(_SHARED_BLOB.fullmatch, names) if m})
-    towers = _numbers(_TOWER_BLOB.pattern + r"\d+_w", names)
+    shared = [m[1] for blob in _SHARED_BLOBS for m in map(blob.fullmatch, names) if m]
+    towers = _numbers(_TOWER_BLOB.pattern, names)
     convs = _numbers(_HEAD_CONV_BLOB.pattern, names)
     return Layers(
         blocks=_counts((int(m["stage"]), int(m["block"])) for m in map(_BLOCK.match, names) if m),
-        c5_place=c5_place,
+        c5_place="backbone" if levels else _c5_place(shapes),
         norm="gn" if "conv1_gn_s" in names or "res2_0_branch2a_gn_s" in names else "bn",
         levels=levels,
         extra=_numbers(_EXTRA_BLOB.pattern, names),
@@ -105,6 +101,33 @@ def layers_of_file(names: Iterable[str]) -> Layers:
         tower=max(towers, default=-1) + 1,
         head_convs=max(convs, default=0),
     )
+
+
+def blob_names(names: Iterable[str], *, norm: str = "bn") -> dict[str, str]:
+    """Our names -> blobs, for every parameter and buffer of a model.
+
+    Args:
+        names: of the model's state.
+        norm: ``bn`` or ``gn``, in the backbone.
+
+    Returns:
+        In the order of ``names``; where Detectron has no blob, our own name behind ``libra.``.
+    """
+    names = list(names)
+    known = dict(parameter_pairs(layers_of_model(names, norm=norm)))
+    return {name: known.get(name, f"{OURS}{name}") for name in names}
+
+
+def our_names(shapes: Mapping[str, Sequence[int]]) -> dict[str, str]:
+    """Blobs -> our names, for every blob of a file that a model of ours can use; momentum is no blob here.
+
+    Args:
+        shapes: name -> shape, of all that the file holds.
+    """
+    blobs = {name: shape for name, shape in shapes.items() if not name.endswith(MOMENTUM)}
+    known = {blob: ours for ours, blob in parameter_pairs(layers_of_file(blobs))}
+    found = {blob: known[blob] for blob in blobs if blob in known}
+    return found | {blob: blob.removeprefix(OURS) for blob in blobs if blob.startswith(OURS)}
 
 
 def parameter_pairs(layers: Layers) -> Iterator[tuple[str, str]]:
@@ -157,18 +180,14 @@ def _rpn(layers: Layers) -> Iterator[tuple[str, str, str]]:
 
 def _retinanet(layers: Layers) -> Iterator[tuple[str, str, str]]:
     for ours, blob in (("cls", "cls"), ("box", "bbox")):
-        for i in range(layers.tower):
-            yield (
-                f"head.{ours}_tower.{2 * i}",
-                f"retnet_{blob}_conv_n{i}{layers.shared}",
-                "layer",
-            )  # ReLUs between
+        for i in range(layers.tower):  # with a ReLU behind each
+            yield f"head.{ours}_tower.{2 * i}", f"retnet_{blob}_conv_n{i}{layers.shared}", "layer"
         yield f"head.{ours}_pred", f"retnet_{blob}_pred{layers.shared}", "layer"
 
 
 def _box_head(layers: Layers) -> Iterator[tuple[str, str, str]]:
-    for i in range(layers.head_convs):
-        yield f"regions.head.convs.{3 * i}", f"head_conv{i + 1}", "layer"  # a norm and a ReLU between
+    for i in range(layers.head_convs):  # with a norm, or its empty place, and a ReLU behind each
+        yield f"regions.head.convs.{3 * i}", f"head_conv{i + 1}", "layer"
         yield f"regions.head.convs.{3 * i + 1}", f"head_conv{i + 1}", "gn"
     for name in ("fc6", "fc7"):
         yield f"regions.head.{name}", name, "layer"
@@ -184,6 +203,16 @@ def _plain_tower(names: list[str]) -> int:
     # Towers with norms do not exist in Detectron: theirs stay under our names.
     found = _numbers(r"head\.(?:cls|box)_tower\.(\d+)\.weight", names)
     return len(found) if all(index == 2 * i for i, index in enumerate(found)) else 0
+
+
+def _c5_place(shapes: Mapping[str, Sequence[int]]) -> str:
+    """Where stage 5 belongs without a pyramid; a proposal network on stage 4 only carries it along."""
+    if "fc6_w" in shapes or not any(n.startswith(("conv_rpn", "cls_score")) for n in shapes):
+        return "backbone"
+    if "cls_score_w" in shapes:
+        return "regions.head"
+    read, made = shapes.get("conv_rpn_w", ()), shapes.get("res5_0_branch2c_w", ())
+    return "backbone" if read[1:2] == made[:1] else ""
 
 
 def _counts(blocks: Iterable[tuple[int, int]]) -> dict[int, int]:

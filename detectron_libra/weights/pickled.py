@@ -31,7 +31,7 @@ class Malformed(ValueError):
 
 
 class Budget:
-    """Copies that a file asks for: each byte once as a text and once in an array, so that a small file stays small."""
+    """What a file may unfold to: each of its bytes once as a text and once in an array."""
 
     def __init__(self, size: int):
         self.left = 2 * size
@@ -40,7 +40,7 @@ class Budget:
         """Raises Malformed where the file has asked for more than it holds."""
         self.left -= amount
         if self.left < 0:
-            raise Malformed("its arrays hold more than the file does")
+            raise Malformed("it unfolds to more than it holds")
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _from_buffer(args: object, budget: Budget) -> np.ndarray:
     return build_array(shape, dtype, raw, fortran=fortran, budget=budget)
 
 
-def _scalar(args: object, budget: Budget) -> np.generic:
+def _scalar(args: object, budget: Budget) -> Any:
     dtype, raw = _arguments(args, 2)
     return build_array((), dtype, raw, fortran=False, budget=budget)[()]
 
@@ -154,7 +154,9 @@ def _scalar(args: object, budget: Budget) -> np.generic:
 def _dtype(args: object, budget: Budget) -> Unfinished:
     code = _arguments(args, 1, 2, 3)[0]
     if not isinstance(code, str) or not NUMBER.fullmatch(code):
-        raise Malformed(f"an array of {str(code)[:20]!r}, which are no numbers")
+        raise Malformed(
+            f"an array of {code[:20] if isinstance(code, str) else 'parts'!r}, which are no numbers"
+        )
     return Unfinished(np.dtype(code))
 
 
@@ -210,7 +212,8 @@ def find(module: object, name: object) -> Name:
     Raises:
         Malformed: it is not one of plain data.
     """
-    text = f"{module}.{name}"
+    # The text of nested tuples has no bound: only texts are put into a message.
+    text = f"{module}.{name}" if isinstance(module, str) and isinstance(name, str) else "no name"
     if text not in NAMES:
         raise Malformed(f"it names {text[:80]!r}, and only plain data with NumPy arrays is read")
     return Name(text)
@@ -237,7 +240,7 @@ def finish(target: object, state: object, budget: Budget) -> object:
     _, order, *record = _arguments(state, 8, 9)
     if not isinstance(order, str) or order not in BYTE_ORDERS or any(part is not None for part in record[:3]):
         raise Malformed("an array of records")
-    return target.dtype.newbyteorder(order)
+    return target.dtype.newbyteorder(order)  # type: ignore[arg-type]
 
 
 def set_item(mapping: dict, key: object, value: object) -> None:

@@ -178,7 +178,7 @@ def test_bytes_are_counted_once_so_that_a_small_file_cannot_fill_the_memory():
     raw = pickle.BINSTRING + struct.pack("<i", 4000) + b"a" * 4000 + pickle.BINPUT + b"\x07"
     again = RECONSTRUCT.encode("latin-1") + b"(K\x01M\xe8\x03\x85" + DTYPE.encode("latin-1") + b"\x89h\x07tb"
     assert len(read_data(raw + b"0]" + again + b"a.", "f")) == 1
-    assert "more than the file" in refused(raw + b"0](" + again * 50 + b"e.")
+    assert "unfolds" in refused(raw + b"0](" + again * 50 + b"e.")
 
 
 HUGE = {
@@ -190,7 +190,10 @@ HUGE = {
     "number": b"\x8b\xff\xff\xff\x7f",
     "nested": b"]" * 1 + b"(" * 200_000 + b"l" * 200_000 + b".",
     "tuples": b")" + b"".join(b"\x85" for _ in range(300_000)) + b".",
-    "hashes": b")" + b"2\x86" * 200 + b"}q\x00" + b"h\x00.",
+    "hash": b"}" + b")" + b"2\x86" * 200 + b"K\x01s.",
+    "name": b")" + b"2\x86" * 200 + b"U\x01a\x93.",
+    "code": b"cnumpy\ndtype\n)" + b"2\x86" * 200 + b"\x85R.",
+    "walk": b")" + b"2\x86" * 200 + b".",
 }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from detectron_libra.errors import InputError
+from detectron_libra.weights.detectron import from_tree
 from detectron_libra.weights.unpickle import read_data
 from tests.weights import pickles
 from tests.weights.test_unpickle import ARRAYS
@@ -37,9 +38,9 @@ TOKENS = [bytes([i]) for i in range(256)] + [
 ]
 
 
-def mutant(rng: np.random.Generator) -> bytes:
+def mutant(rng: np.random.Generator, seeds: list[bytes]) -> bytes:
     """A seed with bytes changed, cut out, doubled, or operations put in."""
-    data = bytearray(SEEDS[rng.integers(len(SEEDS))])
+    data = bytearray(seeds[rng.integers(len(seeds))])
     for _ in range(rng.integers(1, 4)):
         at = int(rng.integers(len(data) + 1))
         kind = rng.integers(8)
@@ -82,7 +83,7 @@ def fuzz(count: int, seed: int) -> int:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     read = 0
     for _ in range(count):
-        data = mutant(rng)
+        data = mutant(rng, SEEDS)
         try:
             assert_plain(read_data(data, "mutant.pkl"), set())
             read += 1
@@ -94,6 +95,27 @@ def fuzz(count: int, seed: int) -> int:
 
 def test_mutated_files_give_data_or_one_line():
     assert 200 < fuzz(4000, seed=0) < 3800
+
+
+def test_mutated_weights_of_detectron_give_weights_or_one_line():
+    """Beyond the pickle: names that are cut, shapes and types that do not fit, a cfg with wrong tags."""
+    blobs = {
+        "conv1_w": np.ones((2, 3)),
+        "conv_rpn_w": np.ones((1, 1, 3, 3), np.float32),
+        "libra.n": np.array(2),
+    }
+    blobs |= {"res5_0_branch2c_w": np.ones(1, np.float32), "cls_score_w_momentum": np.ones(2, np.float16)}
+    cfg = "A: !!python/tuple [1, 2]\nB: !!python/object/new:utils.collections.AttrDict {dictitems: {C: 1}}\n"
+    seeds = [pickles.python2({"blobs": blobs, "cfg": cfg}), pickle.dumps(blobs, 2)]
+    rng = np.random.default_rng(2)
+    read = 0
+    for _ in range(2000):
+        try:
+            from_tree(read_data(mutant(rng, seeds), "mutant.pkl"), "mutant.pkl")
+            read += 1
+        except InputError as e:
+            assert str(e).startswith("mutant.pkl: ") and "\n" not in str(e)
+    assert 50 < read < 1950
 
 
 @pytest.mark.slow
