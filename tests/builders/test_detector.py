@@ -138,6 +138,9 @@ def test_softmax_biases_only_the_background():
 
 
 def test_head_weights_are_drawn_as_detectron_does():
+    """The rules: towers, RPN and cls_score N(0, 0.01), bbox_pred N(0, 0.001); fc6 XavierFill, +-sqrt(3 / fan_in);
+    convolutions of a head on regions MSRAFill, N(0, sqrt(2 / fan_out)).
+    """
     head = build("retinanet", FPN__DIM=64).head
     for layer in (head.cls_pred, head.box_pred, head.cls_tower[0], head.box_tower[0]):
         assert layer.weight.std().item() == pytest.approx(0.01, rel=0.1)
@@ -147,6 +150,12 @@ def test_head_weights_are_drawn_as_detectron_does():
     assert predictor.cls_score.weight.std().item() == pytest.approx(0.01, rel=0.1)
     assert predictor.bbox_pred.weight.std().item() == pytest.approx(0.001, rel=0.1)
     assert model.rpn.conv.weight.std().item() == pytest.approx(0.01, rel=0.1)
+    convs = {
+        "FAST_RCNN__ROI_BOX_HEAD": "fast_rcnn_heads.add_roi_Xconv1fc_head",
+        "FAST_RCNN__CONV_HEAD_DIM": 64,
+    }
+    conv = build("faster_rcnn", FPN__DIM=64, **convs).regions.head.convs[0]
+    assert conv.weight.std().item() == pytest.approx(math.sqrt(2 / (64 * 9)), rel=0.1)
 
 
 def test_a_shared_tower_has_no_second():

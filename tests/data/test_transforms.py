@@ -61,6 +61,16 @@ def test_float_resizing_equals_opencvs_numbers():
         assert np.abs(got.permute(1, 2, 0).numpy() - want).max() < 2e-3
 
 
+def test_means_may_be_subtracted_behind_float_resizing():
+    """The rule: PIXEL_MEANS are subtracted before cv2.resize. Ours go behind it: bilinear weights add up to 1."""
+    image = torch.randint(0, 256, (3, 37, 53), dtype=torch.uint8)
+    mean = torch.tensor([102.9801, 115.9465, 122.7717])[:, None, None]
+    scale, *size = resized(37, 53, side=61, max_size=100)
+    behind = resize(image, tuple(size), scale=(scale, scale), in_float=True) - mean
+    want = opencv_bilinear(image.double().numpy() - mean.double().numpy(), size, scale)
+    assert np.abs(behind.numpy() - want).max() < 2e-3
+
+
 def test_integer_resizing_is_antialiased():
     stripes = (torch.arange(64) % 2 * 255).to(torch.uint8).expand(3, 64, 64).contiguous()
     got = resize(stripes, (16, 16), scale=(0.25, 0.25), in_float=False)
