@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detectron_libra.builders.augmentation import views
-from detectron_libra.builders.proposals import attach_proposals, proposal_files
+from detectron_libra.builders.proposals import attach_proposals, needs_proposals, proposal_files
 from detectron_libra.builders.rules import geometry_of
 from detectron_libra.config.schema import Config
 from detectron_libra.data.batches import Preparation
@@ -178,6 +178,15 @@ def _shared(cfg: Config) -> dict:
     }
 
 
+def trains_on_empty(cfg: Config) -> bool:
+    """Whether images without a box are trained on: as TRAIN.KEEP_EMPTY says, and on stored proposals, which overlap
+    nothing there and so are background. Source: Detectron's datasets/roidb.py, filter_for_training.
+    """
+    t = cfg.TRAIN
+    background = needs_proposals(cfg) and t.BG_THRESH_LO <= 0 and geometry_of(cfg).rules == "detectron"
+    return t.KEEP_EMPTY or background
+
+
 def train_loader(
     cfg: Config, datasets: Sequence[Dataset], *, start_iteration: int, pin_memory: bool
 ) -> Loader:
@@ -194,7 +203,7 @@ def train_loader(
         seed=cfg.RNG_SEED,
         max_iter=cfg.SOLVER.MAX_ITER,
         start_iteration=start_iteration,
-        keep_empty=t.KEEP_EMPTY,
+        keep_empty=trains_on_empty(cfg),
         pin_memory=pin_memory,
         **_shared(cfg),
     )
