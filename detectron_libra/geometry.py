@@ -54,11 +54,13 @@ class Geometry:
     resize_in_float: bool
     #: Anchors have whole sizes and corners, and cells lie (image side // cells) apart instead of a stride.
     whole_anchors: bool = False
+    #: A RetinaNet's coarsest level has no score threshold.
+    keep_coarsest: bool = False
     #: Whose rules of matching and sampling belong to it: ``detectron`` or ``continuous``.
     rules: str = "continuous"
 
 
-DETECTRON = Geometry("detectron", 1.0, True, False, True, False, True, rules="detectron")
+DETECTRON = Geometry("detectron", 1.0, True, False, True, False, True, keep_coarsest=True, rules="detectron")
 CONTINUOUS = Geometry("continuous", 0.0, False, True, False, True, False)
 TORCHVISION = Geometry("torchvision", 0.0, False, False, False, False, True, whole_anchors=True)
 GEOMETRIES = {g.name: g for g in (DETECTRON, CONTINUOUS, TORCHVISION)}

@@ -4,32 +4,36 @@
 import logging
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
-from torch.optim import Optimizer
+import numpy as np
 
-from detectron_libra.builders import session
 from detectron_libra.builders.backbone import backbone_norm
-from detectron_libra.builders.detector import build_detector
+from detectron_libra.builders.momentum import momentum_of_state, state_from_momentum
 from detectron_libra.builders.settings import configuration_for, settings_in_use
-from detectron_libra.builders.solver import build_solver
-from detectron_libra.builders.weights import class_names_of, from_checkpoint, locate, put_into, read_weights
-from detectron_libra.config import Config, dump, with_values
+from detectron_libra.builders.weights import (
+    cache_folder,
+    class_names_of,
+    from_checkpoint,
+    locate,
+    read_weights,
+    with_classes,
+)
+from detectron_libra.config import KEYS, Config, dump
+from detectron_libra.config.decode import coerce
 from detectron_libra.config.detectron import detectron_values, only_ours
 from detectron_libra.config.dump import show
-from detectron_libra.engine import checkpoint, optim
-from detectron_libra.engine.saving import full_state
+from detectron_libra.config.fields import values_of
+from detectron_libra.engine import checkpoint
 from detectron_libra.engine.weights_file import metadata_of, save_safetensors
 from detectron_libra.errors import InputError, UsageError
 from detectron_libra.weights.cfg_text import write_cfg
 from detectron_libra.weights.contents import Weights
 from detectron_libra.weights.detectron import write_pickle
 from detectron_libra.weights.download import is_address
-from detectron_libra.weights.momentum import from_torch_momentum, to_torch_momentum
 
 log = logging.getLogger(__name__)
 
@@ -94,9 +98,7 @@ def convert(
 
 def read(place: str, cfg: Config | None, opts: Sequence[str]) -> Source:
     """The file, and the configuration that goes with it."""
-    cache = dict(zip(opts[::2], opts[1::2], strict=False)).get(
-        "DOWNLOAD_CACHE", (cfg or Config()).DOWNLOAD_CACHE
-    )
+    cache = cache_folder(cfg, opts)
     path = locate(place, cache)
     state = checkpoint.load(path) if path.is_file() and checkpoint.is_checkpoint(path) else None
     weights = from_checkpoint(state, place) if state else read_weights(place, key="IN", cache=cache)
@@ -107,27 +109,7 @@ def read(place: str, cfg: Config | None, opts: Sequence[str]) -> Source:
             raise
         log.warning("the configuration in it is not kept: %s", "; ".join(str(e).splitlines()))
         found = None
-    return Source(weights, found and _with_classes(found, weights), state)
-
-
-def _with_classes(cfg: Config, weights: Weights) -> Config:
-    """``cfg`` with the number of classes that the weights have, where they tell."""
-    names = class_names_of(weights)
-    scores = weights.state.get("regions.predictor.cls_score.weight")
-    anchors = len(cfg.RETINANET.ASPECT_RATIOS) * cfg.RETINANET.SCALES_PER_OCTAVE
-    head = weights.state.get("head.cls_pred.weight")
-    count = cfg.MODEL.NUM_CLASSES
-    if names:
-        count = len(names) + 1
-    elif scores is not None:
-        count = scores.shape[0]
-    elif head is not None:
-        count = head.shape[0] // anchors + (0 if cfg.RETINANET.SOFTMAX else 1)
-    return (
-        cfg
-        if count == cfg.MODEL.NUM_CLASSES
-        else with_values(cfg, {"MODEL.NUM_CLASSES": count}, weights.source)
-    )
+    return Source(weights, found and with_classes(found, weights), state)
 
 
 def _write_safetensors(source: Source, target: str, iteration: int | None) -> list[str]:
@@ -146,14 +128,15 @@ def _write_safetensors(source: Source, target: str, iteration: int | None) -> li
 def _write_pkl(source: Source, target: str, iteration: int | None) -> list[str]:
     weights, cfg = source.weights, source.cfg
     momentum = dict(weights.momentum)
-    if source.state:
-        momentum = _detectron_momentum(source, source.state)
+    if source.state and cfg:
+        momentum = momentum_of_state(cfg, source.state, weights.source)
     unknown = write_pickle(
         target,
         state=weights.state,
         config_text=write_cfg(detectron_values(cfg)) if cfg else None,
         momentum=momentum,
         preserved=weights.preserved,
+        metadata=metadata_of(_words(source, iteration)),
         norm="group" if cfg and backbone_norm(cfg) == "group" else "affine",
     )
     said = [f"{len(weights.state)} blobs, {'its' if cfg else 'no'} configuration"]
@@ -162,7 +145,7 @@ def _write_pkl(source: Source, target: str, iteration: int | None) -> list[str]:
     said += [f"without a blob of Detectron, behind libra.: {len(unknown)} ({_some(unknown)})"] * bool(unknown)
     ours = only_ours(cfg) if cfg else {}
     words = ", ".join(f"{name} {show(value)}" for name, value in ours.items())
-    return [*said, *([f"Detectron has no key for {words}: set it where you use the file"] if ours else [])]
+    return [*said, *([f"Detectron has no key for {words}, which our part of the file keeps"] if ours else [])]
 
 
 def _write_pt(source: Source, target: str, iteration: int | None) -> list[str]:
@@ -172,23 +155,24 @@ def _write_pt(source: Source, target: str, iteration: int | None) -> list[str]:
     weights, cfg = source.weights, source.cfg
     if not weights.momentum:
         raise InputError(
-            f"{weights.source}: no momentum in it, so that no training can go on from it; write a .safetensors, and set "
-            "TRAIN.WEIGHTS to it"
+            f"{weights.source}: no momentum in it, so that no training can go on from it; write a .safetensors "
+            "and begin one with it (TRAIN.WEIGHTS)"
         )
     if cfg is None:
         raise UsageError(
             f"{weights.source}: no configuration in it; give the one it was trained with (--cfg)"
         )
     words = _words(source, iteration)
-    session.seed(cfg.RNG_SEED)
-    model, optimizer = _solver(cfg)
-    put_into(cfg, model, weights, training=False)
-    lr = _set_momentum(cfg, model, optimizer, weights, words["iteration"])
-    checkpoint.save(target, full_state(model, optimizer, {}, words))
-    return [
-        f"a checkpoint after iteration {words['iteration']}, momentum divided by the learning rate {lr:g}",
-        *[f"left out: {len(weights.preserved)} blobs that no model has"] * bool(weights.preserved),
+    if words["iteration"] == "":
+        raise UsageError(
+            f"{weights.source}: does not say after which iteration it was written; give it (--iteration)"
+        )
+    state, lr = state_from_momentum(cfg, weights, words)
+    checkpoint.save(target, state)
+    said = [
+        f"a checkpoint after iteration {words['iteration']}, its momentum divided by the learning rate {lr:g}"
     ]
+    return [*said, *[f"left out: {len(weights.preserved)} blobs that no model has"] * bool(weights.preserved)]
 
 
 def _words(source: Source, iteration: int | None) -> dict[str, Any]:
@@ -215,14 +199,32 @@ def _iteration(source: Source, given: int | None) -> int | str:
     return source.cfg.SOLVER.MAX_ITER - 1 if final and source.cfg else ""
 
 
-def _solver(cfg: Config) -> tuple[nn.Module, Optimizer]:
-    model = build_detector(cfg, cfg.MODEL.NUM_CLASSES)
-    return model, build_solver(cfg, model)[0]
+def _needs(source: Source) -> list[str]:
+    """Keys that the weights need and that are no defaults."""
+    plain = values_of(Config())
+    words = [
+        f"{name} {show(value)}"
+        for name, value in source.weights.settings.items()
+        if not np.array_equal(coerce(value, KEYS[name]), plain[name])
+    ]
+    return [f"these weights need {', '.join(words)}"] if words else []
 
 
-def _set_momentum(cfg, model, optimizer, weights, iteration) -> float:
-    raise NotImplementedError
+def _describe(source: Source) -> str:
+    """What was read, in a few words."""
+    weights, names = source.weights, class_names_of(source.weights)
+    parts = [f"{weights.source}: {weights.kind}", f"{len(weights.state)} tensors"]
+    parts += [f"momentum of {len(weights.momentum)}"] * bool(weights.momentum)
+    if weights.backbone_only:
+        parts.append("a backbone")
+    elif names:
+        parts.append(f"{len(names)} classes ({_some(names)})")
+    elif source.cfg and source.cfg.MODEL.NUM_CLASSES > 1:
+        parts.append(f"{source.cfg.MODEL.NUM_CLASSES - 1} classes")
+    return ", ".join(parts)
 
 
-def _detectron_momentum(source: Source, state: dict[str, Any]) -> dict[str, Tensor]:
-    raise NotImplementedError
+def _some(names: Iterable[str]) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
+    return ", ".join(listed[:NAMED]) + more

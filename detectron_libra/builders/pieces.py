@@ -77,7 +77,7 @@ def write_piece(
 
 
 def detect_in_pieces(
-    cfg: Config, dataset: Dataset, weights: str, folder: Path, *, tool: Path, processes: int, on_gpus: bool
+    cfg: Config, weights: str, dataset: Dataset, folder: Path, *, tool: Path, processes: int, on_gpus: bool
 ) -> dict[Id, Detections]:
     """Detections of every image of a set, made by processes side by side.
 

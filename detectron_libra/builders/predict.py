@@ -16,8 +16,8 @@ from detectron_libra.builders.augmentation import merging, views
 from detectron_libra.builders.data import class_names_at_hand, preparation
 from detectron_libra.builders.settings import configuration_for
 from detectron_libra.builders.testing import load_detector, precision_of
-from detectron_libra.builders.weights import class_names_of, read_weights
-from detectron_libra.config import Config, infer, with_values
+from detectron_libra.builders.weights import cache_folder, class_names_of, read_weights, with_classes
+from detectron_libra.config import Config, infer
 from detectron_libra.data.batches import Prepared, arrange, collate, prepare
 from detectron_libra.data.folder import without_boxes
 from detectron_libra.data.images import read_size
@@ -108,7 +108,7 @@ def find_weights(place: str | os.PathLike) -> Path:
     found = sorted(path.rglob(FINAL), key=lambda p: p.stat().st_mtime)
     if not found:
         raise InputError(
-            f"{place}: no weights; give a .safetensors or .pt file, or the output folder of a run"
+            f"{place}: no weights; give a file or address of weights, or the output folder of a run"
         )
     return found[-1]
 
@@ -152,25 +152,16 @@ def load(
             f"{weights.source}: no configuration in it; give the one it was trained with (--cfg)"
         )
     refuse_incomplete(infer(cfg))
-    names = class_names_of(weights) or class_names_at_hand(cfg)
     if cfg.MODEL.NUM_CLASSES == -1:
-        if not names:
-            raise UsageError(
-                f"MODEL.NUM_CLASSES: -1, and {weights.source} names no classes; set it to their number + 1"
-            )
-        cfg = with_values(cfg, {"MODEL.NUM_CLASSES": len(names) + 1})
+        cfg = with_classes(cfg, weights)
+    if cfg.MODEL.NUM_CLASSES == -1:
+        raise InputError(f"{source}: does not tell the number of classes; set MODEL.NUM_CLASSES")
+    names = class_names_of(weights) or class_names_at_hand(cfg)
     if not names:
         names = tuple(f"class {c}" for c in range(1, cfg.MODEL.NUM_CLASSES))
         log.info(
             "%s names no classes, and no data set of the configuration is at hand: they are called by number",
-            weights.source,
+            source,
         )
     device = session.start(cfg)
     return Predictor(load_detector(infer(cfg), weights, device), cfg, names, device)
-
-
-def cache_folder(cfg: Config | None, opts: Sequence[str]) -> str:
-    """DOWNLOAD_CACHE, which is needed before the configuration that weights may hold."""
-    return dict(zip(opts[::2], opts[1::2], strict=False)).get(
-        "DOWNLOAD_CACHE", (cfg or Config()).DOWNLOAD_CACHE
-    )

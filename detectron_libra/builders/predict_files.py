@@ -2,10 +2,12 @@
 """Detections of image files, written as pictures and as a list: what `tools/infer_simple.py` does."""
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 
+from PIL import Image
+
 from detectron_libra.builders.predict import Predictor
+from detectron_libra.builders.report import Found
 from detectron_libra.builders.rules import geometry_of
 from detectron_libra.builders.testing import detect_on
 from detectron_libra.data.coco import Dataset, Record
@@ -19,7 +21,6 @@ from detectron_libra.structures import Detections
 
 log = logging.getLogger(__name__)
 
-Found = Mapping[int | str, Detections]
 #: Files that an error names; the log has all.
 NAMED = 3
 
@@ -60,14 +61,7 @@ def predict_files(
         _tell(faults, len(files))
     drawn = [r for r in dataset.records if always or (found[r.image_id].scores >= threshold).any()]
     for record in drawn:
-        picture = draw(
-            read_image(record.file),
-            found[record.image_id],
-            None,
-            predictor.class_names,
-            threshold=threshold,
-            extent=geometry_of(predictor.cfg).extent,
-        )
+        picture = _draw(predictor, record, found, threshold)
         write_picture(folder / f"{Path(record.file).name}.{picture_extension}", picture)
     write_json(folder / "detections.json", [as_json(predictor, r, found) for r in dataset.records])
     log.info(
@@ -79,6 +73,17 @@ def predict_files(
     )
     _tell(faults, len(files))
     return {str(file): detections for file, detections in found.items()}
+
+
+def _draw(predictor: Predictor, record: Record, found: Found, threshold: float) -> Image.Image:
+    return draw(
+        read_image(record.file),
+        found[record.image_id],
+        None,
+        predictor.class_names,
+        threshold=threshold,
+        extent=geometry_of(predictor.cfg).extent,
+    )
 
 
 def _detect(predictor: Predictor, files: list[str]) -> tuple[Dataset, Found, list[str]]:

@@ -16,6 +16,20 @@ from detectron_libra.weights.contents import Weights
 
 log = logging.getLogger(__name__)
 
+#: Keys that say which detector it is. Weights set them where there is no configuration at all.
+DETECTOR = frozenset(
+    {
+        "MODEL.TYPE",
+        "MODEL.CONV_BODY",
+        "MODEL.FASTER_RCNN",
+        "RETINANET.RETINANET_ON",
+        "FAST_RCNN.ROI_BOX_HEAD",
+        "FPN.FPN_ON",
+    }
+)
+#: Beginnings of the keys of a backbone and of what it is fed with.
+BACKBONE = ("PIXEL_", "RESNETS.")
+
 
 def apply_settings(cfg: Config, settings: Mapping[str, object], source: str) -> Config:
     """A configuration that suits weights.
@@ -33,7 +47,7 @@ def apply_settings(cfg: Config, settings: Mapping[str, object], source: str) -> 
         the others.
     """
     values, chosen = values_of(cfg), {}
-    for name, raw in settings.items():
+    for name, raw in _that_matter(cfg, settings).items():
         needed = _value(name, raw, source)
         if np.array_equal(values[name], needed):
             continue
@@ -79,7 +93,20 @@ def configuration_for(weights: Weights, cfg: Config | None, opts: Sequence[str] 
 def settings_in_use(cfg: Config, settings: Mapping[str, object]) -> dict[str, Any]:
     """The same keys with the values that the configuration has, as plain data: what a training hands on."""
     values = values_of(cfg)
-    return {name: plain(values[name]) for name in settings}
+    return {name: plain(values[name]) for name in _that_matter(cfg, settings)}
+
+
+def _that_matter(cfg: Config, settings: Mapping[str, object]) -> Mapping[str, object]:
+    """Without those of the detector, which the configuration chooses; for another one, those of the backbone alone."""
+    if not cfg.MODEL.CONV_BODY:
+        return settings
+    one_stage = cfg.RETINANET.RETINANET_ON
+    other = bool(settings.get("RETINANET.RETINANET_ON" if not one_stage else "FAST_RCNN.ROI_BOX_HEAD"))
+    return {
+        name: value
+        for name, value in settings.items()
+        if name not in DETECTOR and (not other or name.startswith(BACKBONE))
+    }
 
 
 def _value(name: str, raw: object, source: str) -> Any:

@@ -4,7 +4,8 @@
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from detectron_libra.builders.augmentation import merging
 from detectron_libra.builders.data import count_classes, load_test_datasets, test_loader
 from detectron_libra.builders.detector import build_detector
 from detectron_libra.builders.pieces import Range, count_processes, cut, detect_in_pieces, write_piece
-from detectron_libra.builders.report import check_expectations, hold_against_expectations, report
+from detectron_libra.builders.report import Found, check_expectations, hold_against_expectations, report
 from detectron_libra.builders.settings import apply_settings
 from detectron_libra.builders.weights import class_names_of, put_into, read_weights
 from detectron_libra.config import Config, infer, with_values
@@ -150,28 +151,27 @@ def test_datasets(
     if not datasets:
         log.warning("TEST.DATASETS names no data set: nothing is tested")
         return {}
-    processes = count_processes(cfg, device) if tool else 1
-    model = load_detector(cfg, weights, device) if processes == 1 else None
+    detect_set = how_to_detect(cfg, weights, device, tool)
     results: dict[str, dict] = {}
     for dataset in datasets:
         folder = ensure_writable(session.test_folder(cfg, dataset.name))
         begun = time.perf_counter()
-        if model is not None:
-            detections = detect_on(cfg, model, dataset, device).detections
-        else:
-            assert tool is not None
-            detections = detect_in_pieces(
-                cfg,
-                dataset,
-                weights.source,
-                folder,
-                tool=tool,
-                processes=processes,
-                on_gpus=device.type == "cuda",
-            )
+        detections = detect_set(dataset, folder)
         pace = len(dataset.records) / max(time.perf_counter() - begun, 1e-9)
         log.info("%s: %d images, %.1f images/s", dataset.name, len(dataset.records), pace)
         results |= report(cfg, dataset, detections, folder)
         log.info("written to %s", folder)
     hold_against_expectations(cfg, results)
     return results
+
+
+def how_to_detect(
+    cfg: Config, weights: Weights, device: torch.device, tool: Path | None
+) -> Callable[[Dataset, Path], Found]:
+    """A function of a data set and a folder for what is under way: with a model in this process, or in several."""
+    processes = count_processes(cfg, device) if tool else 1
+    if tool and processes > 1:
+        on_gpus = device.type == "cuda"
+        return partial(detect_in_pieces, cfg, weights.source, tool=tool, processes=processes, on_gpus=on_gpus)
+    model = load_detector(cfg, weights, device)
+    return lambda dataset, _: detect_on(cfg, model, dataset, device).detections

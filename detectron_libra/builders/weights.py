@@ -5,13 +5,13 @@ import dataclasses
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from detectron_libra.config import Config
+from detectron_libra.config import Config, with_values
 from detectron_libra.engine.checkpoint import is_checkpoint
 from detectron_libra.engine.weights_file import ZIP, load_weights, metadata_of
 from detectron_libra.errors import InputError
@@ -70,6 +70,12 @@ def read_weights(place: str | os.PathLike, *, key: str, cache: str) -> Weights:
         raise InputError(f"{key}: {e}") from e
 
 
+def cache_folder(cfg: Config | None, opts: Sequence[str]) -> str:
+    """DOWNLOAD_CACHE, which is needed before the configuration that weights may hold."""
+    given = dict(zip(opts[::2], opts[1::2], strict=False))
+    return given.get("DOWNLOAD_CACHE", (cfg or Config()).DOWNLOAD_CACHE)
+
+
 def locate(place: str, cache: str) -> Path:
     """The file behind a path or an address, see ``weights.download.fetch``."""
     return fetch(place, cache) if is_address(place) else Path(place)
@@ -86,6 +92,25 @@ def class_names_of(weights: Weights) -> tuple[str, ...] | None:
     if not all(isinstance(name, str) for name in names):
         raise InputError(f"{weights.source}: class_names in it are no list of names; {REMEDY}")
     return tuple(names) or None
+
+
+def with_classes(cfg: Config, weights: Weights) -> Config:
+    """``cfg`` with the number of classes that weights have: by their names, else by the shape of their scores."""
+    names = class_names_of(weights)
+    scores = weights.state.get("regions.predictor.cls_score.weight")
+    head = weights.state.get("head.cls_pred.weight")
+    r, count = cfg.RETINANET, cfg.MODEL.NUM_CLASSES
+    if names:
+        count = len(names) + 1
+    elif scores is not None:
+        count = scores.shape[0]
+    elif head is not None:
+        count = head.shape[0] // (len(r.ASPECT_RATIOS) * r.SCALES_PER_OCTAVE) + (not r.SOFTMAX)
+    return (
+        cfg
+        if count == cfg.MODEL.NUM_CLASSES
+        else with_values(cfg, {"MODEL.NUM_CLASSES": count}, weights.source)
+    )
 
 
 def put_into(cfg: Config, model: nn.Module, weights: Weights, *, training: bool) -> list[str]:

@@ -128,7 +128,9 @@ class Config:
     EXPECTED_RESULTS_ATOL: float = key(0.005, "Absolute tolerance.", min=0)
     EXPECTED_RESULTS_SIGMA_TOL: int = key(4, "Tolerance in deviations.", min=0)
     EXPECTED_RESULTS_EMAIL: str = key("", "Detectron sent mail.", unused=True)
-    DOWNLOAD_CACHE: str = key("/tmp/detectron-download-cache", "Folder of downloaded weights.")
+    DOWNLOAD_CACHE: str = key(
+        "/tmp/detectron-download-cache", "Folder of what is downloaded once (http, https)."
+    )
     #: No key: where each key that somebody set was set, as ``file:line`` or option.
     origins: Mapping[str, str] = field(default_factory=dict, repr=False)
 

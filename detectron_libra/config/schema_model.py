@@ -54,7 +54,9 @@ class Retinanet:
     SHARE_CLS_BBOX_TOWER: bool = key(False, "One tower for scores and boxes.")
     CLASS_SPECIFIC_BBOX: bool = key(False, "A box per class.")
     SOFTMAX: bool = key(False, "Softmax over classes and background instead of sigmoids.")
-    INFERENCE_TH: float = key(0.05, "Scores below are dropped, but at the coarsest level.", min=0, max=1)
+    INFERENCE_TH: float = key(
+        0.05, "Scores below are dropped, but at the coarsest level of geometry `detectron`.", min=0, max=1
+    )
     HEAD_NORM: str = key("none", "Normalisation in the towers.", choices=("none", "group", "batch"))
     HEAD_DIM: int = key(0, "Channels of the towers; 0: FPN.DIM.", min=0)
 

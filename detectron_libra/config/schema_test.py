@@ -72,7 +72,7 @@ class Test:
 
     __test__ = False  # pytest takes a class of this name for tests
 
-    WEIGHTS: str = key("", "Weights to test: a .safetensors or .pt file of ours.")
+    WEIGHTS: str = key("", "Weights to test: path or address of any file that is read (docs/weights.md).")
     DATASETS: tuple[str, ...] = key((), "Names of the test sets.", of=str)
     SCALE: int = key(600, "Shorter side.", unit="px", min=1)
     MAX_SIZE: int = key(1000, "Upper bound of the longer side.", unit="px", min=1)

@@ -10,7 +10,10 @@ from detectron_libra.config.fields import key
 class Train:
     """Training: data, batches, sampling of anchors and proposals, checkpoints."""
 
-    WEIGHTS: str = key("", "Weights to start from: a .safetensors or .pt file of ours; empty: random.")
+    WEIGHTS: str = key(
+        "",
+        "Weights to start from: path or address of any file that is read (docs/weights.md); empty: random.",
+    )
     DATASETS: tuple[str, ...] = key((), "Names of the training sets.", of=str)
     SCALES: tuple[int, ...] = key((600,), "Shorter side; one is drawn per image.", unit="px", of=int, min=1)
     MAX_SIZE: int = key(1000, "Upper bound of the longer side.", unit="px", min=1)
@@ -44,7 +47,7 @@ class Train:
     )
     FREEZE_CONV_BODY: bool = key(False, "Keep the whole backbone as it is.")
     AUTO_RESUME: bool = key(True, "Continue from the newest checkpoint in the output folder.")
-    COPY_WEIGHTS: bool = key(False, "Copy WEIGHTS into the output folder.")
+    COPY_WEIGHTS: bool = key(False, "Copy the file of WEIGHTS into the folder of the run.")
     FREEZE_AT: int = key(2, "Stages that are not trained: up to res<n>; 0: none.", choices=(0, 2, 3, 4, 5))
     PRECISION: str = key("fp32", "Arithmetic of the model.", choices=("fp32", "bf16"))
     ON_NONFINITE: str = key("stop", "What to do at a loss that is no number.", choices=("stop",))

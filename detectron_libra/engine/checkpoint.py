@@ -81,7 +81,8 @@ def load(path: Path | str) -> dict[str, Any]:
     reason = _damage(path)
     if reason is None:
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            with path.open("rb") as file:  # of a path torch would look at the ending
+                state = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as e:  # what a crafted or damaged file raises is not bounded
             reason = (
                 f"{type(e).__name__}: {str(e).strip().splitlines()[0][:120]}" if str(e) else type(e).__name__

@@ -81,7 +81,7 @@ def retinanet_candidates(
         logits: per level (N, A*C', H, W); deltas: per level (N, A*4, H, W); anchors: per level (H*W*A, 4).
         num_classes: classes without background.
         softmax: the logits have the background first.
-        pre_nms_top_n: candidates per level and image; the coarsest level has no score threshold.
+        pre_nms_top_n: candidates per level and image.
 
     Source: Detectron's core/test_retinanet.py.
     """
@@ -93,7 +93,7 @@ def retinanet_candidates(
         raw = per_anchor(level_logits, num_classes + softmax).float()
         scores = raw.softmax(-1)[..., 1:] if softmax else raw.sigmoid()
         boxes = per_anchor(level_deltas, 4).float()
-        threshold = 0.0 if i == last else rule.score_threshold
+        threshold = 0.0 if i == last and rule.geometry.keep_coarsest else rule.score_threshold
         for n, candidates in enumerate(found):
             candidates.append(
                 retinanet_level(scores[n], boxes[n], level_anchors, threshold, pre_nms_top_n, rule)

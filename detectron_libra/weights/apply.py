@@ -60,7 +60,7 @@ def apply_weights(
         _require_all(weights, missing, [n for n in unknown if not n.startswith(OTHER_KINDS)])
     if unknown:
         log.info("%s: not used by this model: %s", weights.source, _list(unknown))
-    fresh = _differing(own, state, weights.source, class_layers if training else ())
+    fresh = _differing(own, state, weights.source, class_layers, training=training)
     if fresh:
         log.warning(
             "%s: another number of classes; these layers start afresh: %s", weights.source, ", ".join(fresh)
@@ -112,23 +112,27 @@ def _report_partial(weights: Weights, missing: list[str], *, nothing_fits: bool)
 
 
 def _differing(
-    own: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str, class_layers: Sequence[str]
+    own: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    source: str,
+    class_layers: Sequence[str],
+    *,
+    training: bool,
 ) -> list[str]:
-    """Names of another shape, which must all depend on the number of classes."""
+    """Names of another shape; InputError but for layers of another number of classes in a training."""
     differing = [name for name in own if name in state and own[name].shape != state[name].shape]
     other_classes = any(part in name for name in differing for part in SCORES)
-    fresh = [n for n in differing if other_classes and any(part in n for part in class_layers)]
-    wrong = [n for n in differing if n not in fresh]
-    if wrong:
-        name = wrong[0]
-        others = f", and {len(wrong) - 1} more differ" if len(wrong) > 1 else ""
-        only_classes = other_classes and all(any(part in n for part in (*SCORES, *BOXES)) for n in wrong)
-        remedy = "MODEL.NUM_CLASSES" if only_classes else "the configuration"
-        raise InputError(
-            f"{source}: {name} is {_shape(state[name])}, the model's is {_shape(own[name])}{others}; "
-            f"set {remedy} to that of the training"
-        )
-    return fresh
+    by_classes = [n for n in differing if other_classes and any(part in n for part in class_layers)]
+    wrong = [n for n in differing if not training or n not in by_classes]
+    if not wrong:
+        return by_classes
+    name = wrong[0]
+    others = f", and {len(wrong) - 1} more differ" if len(wrong) > 1 else ""
+    remedy = "MODEL.NUM_CLASSES" if wrong == by_classes else "the configuration"
+    raise InputError(
+        f"{source}: {name} is {_shape(state[name])}, the model's is {_shape(own[name])}{others}; "
+        f"set {remedy} to that of the training"
+    )
 
 
 def _list(names: list[str]) -> str:

@@ -25,24 +25,28 @@ class Arguments:
     """
 
     def __init__(self, data: bytes):
-        self.data, self.view, self.at = data, memoryview(data), 0
-
-    def left(self) -> int:
-        """Bytes that are not read yet."""
-        return len(self.data) - self.at
+        self.data, self.view, self.at, self.end = data, memoryview(data), 0, len(data)
 
     def take(self, count: int) -> memoryview:
         """The next ``count`` bytes, not copied."""
-        if count > self.left():
-            raise Malformed(f"it ends too early, at byte {len(self.data)}")
-        self.at += count
-        return self.view[self.at - count : self.at]
+        start = self.at
+        if count > self.end - start:
+            raise Malformed(f"it ends too early, at byte {self.end}")
+        self.at = start + count
+        return self.view[start : self.at]
+
+    def byte(self) -> int:
+        """The next byte; every operation begins with one."""
+        if self.at == self.end:
+            raise Malformed(f"it ends too early, at byte {self.end}")
+        self.at += 1
+        return self.data[self.at - 1]
 
     def line(self) -> bytes:
         """The bytes up to the end of the line, without it."""
         end = self.data.find(b"\n", self.at)
         if end < 0:
-            raise Malformed(f"it ends too early, at byte {len(self.data)}")
+            raise Malformed(f"it ends too early, at byte {self.end}")
         return bytes(self.take(end + 1 - self.at)[:-1])
 
     def number(self, size: int, *, signed: bool = False) -> int:

@@ -14,6 +14,7 @@ from detectron_libra.weights.pickled import Budget, Malformed, Name, Unfinished,
 
 PYTHON = "tag:yaml.org,2002:python/"
 LONGEST_CFG = 2**18  # characters; Detectron's own has ten thousand
+NUMPY_KEY = "BBOX_XFORM_CLIP"  # Detectron's is NumPy's float64, and its reader compares types
 ATTR_DICTS = ("detectron.utils.collections.AttrDict", "utils.collections.AttrDict")  # since 2018, and before
 
 
@@ -56,6 +57,9 @@ def write_cfg(tree: Mapping[str, Any]) -> str:
     Args:
         tree: nested dictionaries of plain values.
     """
+    clip = tree.get(NUMPY_KEY)
+    if isinstance(clip, float):
+        tree = {**tree, NUMPY_KEY: np.float64(clip)}
     return yaml.dump(_AttrDict(tree), Dumper=_Dumper, default_flow_style=None, allow_unicode=False, width=100)
 
 
@@ -143,12 +147,24 @@ class _Dumper(yaml.SafeDumper):
         parts = {"dictitems": items, "state": {"__immutable__": False}}
         return self.represent_mapping(f"{PYTHON}object/new:{ATTR_DICTS[0]}", parts)
 
+    def write_double(self, data: np.float64) -> yaml.Node:
+        parts = [_DoubleType(), np.asarray(data, "<f8").tobytes()]
+        return self.represent_sequence(f"{PYTHON}object/apply:numpy.core.multiarray.scalar", parts)
+
+    def write_double_type(self, data: _DoubleType) -> yaml.Node:
+        parts = {"args": ["f8", False, True], "state": (3, "<", None, None, None, -1, -1, 0)}
+        return self.represent_mapping(f"{PYTHON}object/apply:numpy.dtype", parts)
+
     def write_tuple(self, data: tuple) -> yaml.Node:
         return self.represent_sequence(f"{PYTHON}tuple", data)
 
 
 class _AttrDict(dict):
     """Detectron's dictionary with attributes, on its way into a text."""
+
+
+class _DoubleType:
+    """NumPy's dtype of float64, on its way into a text."""
 
 
 for _name in ATTR_DICTS:
@@ -162,3 +178,5 @@ _Loader.add_multi_constructor(f"{PYTHON}name:", _Loader.read_name)
 _Loader.add_multi_constructor(f"{PYTHON}object/apply:", _Loader.read_call)
 _Dumper.add_representer(_AttrDict, _Dumper.write_attr_dict)
 _Dumper.add_representer(tuple, _Dumper.write_tuple)
+_Dumper.add_representer(np.float64, _Dumper.write_double)
+_Dumper.add_representer(_DoubleType, _Dumper.write_double_type)

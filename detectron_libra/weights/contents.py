@@ -23,7 +23,7 @@ class Weights:
         state: name of our model -> tensor on the CPU.
         metadata: texts that go with them: ``config`` (YAML), ``class_names`` (a JSON list), ``iteration``.
         settings: configuration keys that these weights need, with their values: geometry, preprocessing, architecture
-            details that do not show in shapes. Empty for our own files, whose ``config`` says it all.
+            details that do not show in shapes. In files of our own: what the weights that they began with needed.
         momentum: parameter of our model -> Detectron's momentum V, which includes the learning rate.
         preserved: what the file holds and the model does not use, under the file's own names.
         backbone_only: weights to begin a training with, such as those of ImageNet: layers they lack stay fresh.

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-from collections.abc import Container, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +18,14 @@ from detectron_libra.files import atomic_write
 from detectron_libra.weights.cfg_text import read_cfg, write_cfg, write_yaml
 from detectron_libra.weights.contents import Weights
 from detectron_libra.weights.detectron_names import MOMENTUM, OURS, blob_names, our_names
-from detectron_libra.weights.detectron_settings import backbone_norm, settings_of
+from detectron_libra.weights.detectron_settings import settings_of
 from detectron_libra.weights.pickle_writer import write_pickle_of
 from detectron_libra.weights.unpickle import load_pickle
 
 log = logging.getLogger(__name__)
 
 DETECTOR = ("neck.", "rpn.", "regions.", "head.")  # parts that a file of ImageNet weights does not have
+WORDS = "detectron_libra"  # where our metadata is in a file; Detectron reads the blobs and the cfg alone
 NAMED = 3  # names that a message lists
 
 
@@ -37,7 +38,7 @@ def read_pickle(path: str | os.PathLike) -> Weights:
     Returns:
         Weights of kind ``detectron``. Momentum is Detectron's own, see ``momentum.to_torch_momentum``; ``preserved``
         is what none of our models uses, under the file's names; ``metadata["config"]`` is its configuration as plain
-        YAML.
+        YAML. Metadata and settings that ``write_pickle`` stored come back.
 
     Raises:
         InputError: missing, damaged, or not weights of Detectron.
@@ -60,32 +61,22 @@ def from_tree(tree: object, source: str) -> Weights:
     if not isinstance(tree, dict) or not recognise(tree):
         raise InputError(f"{source}: not weights of Detectron: none of its names is a blob of theirs")
     cfg = _configuration(tree, source)
+    metadata = _metadata(tree, source)
     blobs = tree.get("blobs", tree)
     blobs.pop("cfg", None)
     known = our_names(_shapes(blobs))
-    state: dict[str, Tensor] = {}
-    momentum: dict[str, Tensor] = {}
-    preserved: dict[str, np.ndarray] = {}
-    rounded: list[str] = []
-    for blob in list(blobs):
-        array = _array(blob, blobs.pop(blob), source)
-        name = known.get(blob.removesuffix(MOMENTUM))
-        if array is None:
-            continue
-        if name is None:
-            preserved[blob] = array
-        else:
-            tensor = _tensor(blob, array, source, rounded)
-            (momentum if blob.endswith(MOMENTUM) else state)[name] = tensor
-    if rounded:
-        log.warning("%s: digits beyond float32 are dropped in %s", source, _some(rounded))
+    state, momentum, preserved = _sorted(blobs, known, source)
     backbone_only = not any(name.startswith(DETECTOR) for name in state)
+    if metadata:
+        settings = _own_settings(metadata, source)
+    else:
+        settings = settings_of(state, known, cfg, backbone_only=backbone_only)
     return Weights(
         source=source,
         kind="detectron",
         state=state,
-        metadata={} if cfg is None else {"config": write_yaml(cfg)},
-        settings=settings_of(state, known, cfg, backbone_only=backbone_only),
+        metadata=metadata or ({} if cfg is None else {"config": write_yaml(cfg)}),
+        settings=settings,
         momentum=momentum,
         preserved=preserved,
         backbone_only=backbone_only,
@@ -99,6 +90,7 @@ def write_pickle(
     config_text: str | None = None,
     momentum: Mapping[str, Tensor] | None = None,
     preserved: Mapping[str, np.ndarray] | None = None,
+    metadata: Mapping[str, str] | None = None,
     norm: str = "affine",
 ) -> list[str]:
     """Writes weights as Detectron does: protocol 2, float32, whole or not at all.
@@ -107,9 +99,12 @@ def write_pickle(
         path: the file.
         state: name of our model -> tensor, of any device and memory format.
         config_text: YAML of the configuration, stored in the form that Detectron's ``load_cfg`` needs; None: the file
-            holds the blobs alone, as files of ImageNet weights do.
+            has none.
         momentum: parameter of our model -> Detectron's V, see ``momentum.from_torch_momentum``.
         preserved: arrays that go into the file as they are; a name that the state has too is the state's.
+        metadata: texts that go with the weights and that Detectron does not read, such as our whole configuration;
+            ``settings``, a JSON object, are those of ``Weights``. None, and no configuration: the file holds the blobs
+            alone, as those of ImageNet weights do.
         norm: ``affine`` or ``group``, of the backbone: Detectron names its blobs by it.
 
     Returns:
@@ -123,10 +118,13 @@ def write_pickle(
     blobs = {names[name]: _stored(tensor) for name, tensor in state.items()}
     blobs |= {f"{names[name]}{MOMENTUM}": _stored(tensor) for name, tensor in (momentum or {}).items()}
     blobs |= {blob: _ordered(array) for blob, array in (preserved or {}).items() if blob not in blobs}
-    if config_text is None:
-        tree: dict = blobs
-    else:
-        tree = {"blobs": blobs, "cfg": write_cfg(read_cfg(config_text, str(path)))}
+    tree: dict = {"blobs": blobs}
+    if config_text is not None:
+        tree["cfg"] = write_cfg(read_cfg(config_text, str(path)))
+    if metadata:
+        tree[WORDS] = dict(metadata)
+    if list(tree) == ["blobs"]:
+        tree = blobs
 
     def write(temporary: os.PathLike) -> None:
         with open(temporary, "wb") as file:
@@ -140,28 +138,27 @@ def write_pickle(
     return [name for name, blob in names.items() if blob.startswith(OURS)]
 
 
-def leave_unused(weights: Weights, names: Container[str]) -> Weights:
-    """The weights without what a model does not have; that is preserved instead, as Detectron does it.
-
-    Args:
-        weights: from ``read_pickle``.
-        names: of the model's state.
-    """
-    unused = [name for name in weights.state if name not in names]
-    if not unused:
-        return weights
-    log.info("%s: not used by this model: %s", weights.source, _some(unused))
-    norm = "gn" if backbone_norm(weights.settings) == "group" else "bn"
-    blobs = blob_names(weights.state, norm=norm)
-    preserved = dict(weights.preserved)
-    for suffix, tensors in (("", weights.state), (MOMENTUM, weights.momentum)):
-        preserved |= {f"{blobs[n]}{suffix}": tensors[n].numpy() for n in unused if n in tensors}
-    return replace(
-        weights,
-        state={n: t for n, t in weights.state.items() if n in names},
-        momentum={n: t for n, t in weights.momentum.items() if n in names},
-        preserved=preserved,
-    )
+def _sorted(
+    blobs: dict, known: Mapping[str, str], source: str
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, np.ndarray]]:
+    """State, momentum and the rest; empties ``blobs``."""
+    state: dict[str, Tensor] = {}
+    momentum: dict[str, Tensor] = {}
+    preserved: dict[str, np.ndarray] = {}
+    rounded: list[str] = []
+    for blob in list(blobs):
+        array = _array(blob, blobs.pop(blob), source)
+        name = known.get(blob.removesuffix(MOMENTUM))
+        if array is None:
+            continue
+        if name is None:
+            preserved[blob] = array
+        else:
+            place = momentum if blob.endswith(MOMENTUM) else state
+            place[name] = _tensor(blob, array, source, rounded)
+    if rounded:
+        log.warning("%s: digits beyond float32 are dropped in %s", source, _some(rounded))
+    return state, momentum, preserved
 
 
 def _shapes(blobs: Mapping) -> dict[str, tuple[int, ...]]:
@@ -175,6 +172,23 @@ def _configuration(tree: Mapping, source: str) -> dict | None:
     if not isinstance(text, str):
         raise InputError(f"{source}: cfg: holds no text")
     return read_cfg(text, source)
+
+
+def _metadata(tree: Mapping, source: str) -> dict[str, str]:
+    words = tree.get(WORDS, {})
+    if isinstance(words, dict) and all(isinstance(part, str) for pair in words.items() for part in pair):
+        return words
+    raise InputError(f"{source}: {WORDS}: holds no texts")
+
+
+def _own_settings(metadata: Mapping[str, str], source: str) -> dict:
+    try:
+        settings = json.loads(metadata.get("settings") or "{}")
+    except (ValueError, RecursionError):
+        settings = None
+    if isinstance(settings, dict):
+        return settings
+    raise InputError(f"{source}: {WORDS}: settings are no JSON object")
 
 
 def _array(blob: object, value: object, source: str) -> np.ndarray | None:

@@ -82,10 +82,5 @@ def settings_of(
     return settings
 
 
-def backbone_norm(settings: Mapping[str, Any]) -> str:
-    """``group`` or ``affine``, from the settings of weights."""
-    return "group" if any("_gn_" in str(settings.get(key)) for key in FUNCTIONS) else "affine"
-
-
 def _has(names: Iterable[str], part: str) -> bool:
     return any(name.startswith(part) for name in names)

@@ -106,6 +106,7 @@ def from_mmdet(tensors: Mapping[str, Tensor], *, source: str, metadata: Mapping[
     reorder(state)
     meta = metadata.get("meta")
     meta = meta if isinstance(meta, Mapping) else {}
+    settings = _settings(state, tensors, _text(meta), source)
     log.warning(
         "%s: mmdetection makes images smaller without smoothing, here they are smoothed (MODEL.BOX_GEOMETRY "
         "continuous): of images that are larger than TEST.SCALE the scores differ slightly",
@@ -116,7 +117,7 @@ def from_mmdet(tensors: Mapping[str, Tensor], *, source: str, metadata: Mapping[
         kind=KIND,
         state=state,
         metadata=_metadata(meta, num_classes(state), source),
-        settings=_settings(state, tensors, _text(meta), source),
+        settings=settings,
         preserved=preserved,
     )
 

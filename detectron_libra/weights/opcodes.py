@@ -22,6 +22,8 @@ from detectron_libra.weights.pickled import (
     set_item,
 )
 
+STOP = ord(pickle.STOP)
+
 
 class Machine(Arguments):
     """Carries out the operations of one pickle: a stack, marks in it, and a memory.
@@ -43,15 +45,17 @@ class Machine(Arguments):
 
     def run(self) -> object:
         """What the pickle builds; may hold globals and unfinished arrays, see ``unpickle.require_plain``."""
-        while (code := bytes(self.take(1))) != pickle.STOP:
-            if code in PUSHED:
-                self.stack.append(PUSHED[code](self))
-            elif code in DONE:
-                DONE[code](self)
+        while (code := self.byte()) != STOP:
+            if (push := PUSHED.get(code)) is not None:
+                self.stack.append(push(self))
+            elif (do := DONE.get(code)) is not None:
+                do(self)
             else:
-                raise Malformed(f"operation {code!r} at byte {self.at - 1} does not belong to plain data")
-        if self.left():
-            raise Malformed(f"{self.left()} bytes follow its end")
+                raise Malformed(
+                    f"operation {bytes([code])!r} at byte {self.at - 1} does not belong to plain data"
+                )
+        if self.at != self.end:
+            raise Malformed(f"{self.end - self.at} bytes follow its end")
         if len(self.stack) != 1:
             raise Malformed(f"it ends with {len(self.stack)} values")
         return self.stack[0]
@@ -64,7 +68,12 @@ class Machine(Arguments):
 
     def several(self, count: int) -> tuple:
         """``count`` values from the top, the topmost last."""
-        return tuple(reversed([self.pop() for _ in range(count)]))
+        start = len(self.stack) - count
+        if start < (self.marks[-1] if self.marks else 0):
+            raise Malformed("an operation without its arguments")
+        values = tuple(self.stack[start:])
+        del self.stack[start:]
+        return values
 
     def items(self) -> list:
         """All values above the last mark, and the mark is gone."""
@@ -134,62 +143,62 @@ class Machine(Arguments):
 
 
 #: Operations whose result is put on the stack, by their codes.
-PUSHED: dict[bytes, Callable[[Machine], object]] = {
-    pickle.NONE: lambda m: None,
-    pickle.NEWTRUE: lambda m: True,
-    pickle.NEWFALSE: lambda m: False,
-    pickle.INT: Machine.integer,
-    pickle.BININT: lambda m: m.number(4, signed=True),
-    pickle.BININT1: lambda m: m.number(1),
-    pickle.BININT2: lambda m: m.number(2),
-    pickle.LONG: lambda m: int(m.digits().rstrip("L")),
-    pickle.LONG1: lambda m: m.long(m.number(1)),
-    pickle.LONG4: lambda m: m.long(m.number(4)),
-    pickle.FLOAT: lambda m: float(m.digits()),
-    pickle.BINFLOAT: lambda m: struct.unpack(">d", m.take(8))[0],
-    pickle.STRING: Machine.quoted,
-    pickle.BINSTRING: lambda m: m.string(m.number(4)),
-    pickle.SHORT_BINSTRING: lambda m: m.string(m.number(1)),
-    pickle.UNICODE: lambda m: m.line().decode("raw_unicode_escape"),
-    pickle.BINUNICODE: lambda m: m.text(m.number(4)),
-    pickle.SHORT_BINUNICODE: lambda m: m.text(m.number(1)),
-    pickle.BINUNICODE8: lambda m: m.text(m.number(8)),
-    pickle.BINBYTES: lambda m: m.binary(m.number(4)),
-    pickle.SHORT_BINBYTES: lambda m: m.binary(m.number(1)),
-    pickle.BINBYTES8: lambda m: m.binary(m.number(8)),
-    pickle.BYTEARRAY8: lambda m: m.binary(m.number(8)),
-    pickle.EMPTY_DICT: lambda m: {},
-    pickle.DICT: Machine.mapping,
-    pickle.EMPTY_LIST: lambda m: [],
-    pickle.LIST: Machine.items,
-    pickle.EMPTY_TUPLE: lambda m: (),
-    pickle.TUPLE: lambda m: tuple(m.items()),
-    pickle.TUPLE1: lambda m: m.several(1),
-    pickle.TUPLE2: lambda m: m.several(2),
-    pickle.TUPLE3: lambda m: m.several(3),
-    pickle.GET: lambda m: m.memo[int(m.digits())],
-    pickle.BINGET: lambda m: m.memo[m.number(1)],
-    pickle.LONG_BINGET: lambda m: m.memo[m.number(4)],
-    pickle.GLOBAL: lambda m: find(m.line().decode("utf-8"), m.line().decode("utf-8")),
-    pickle.STACK_GLOBAL: Machine.named,
-    pickle.REDUCE: Machine.applied,
-    pickle.BUILD: Machine.built,
+PUSHED: dict[int, Callable[[Machine], object]] = {
+    pickle.NONE[0]: lambda m: None,
+    pickle.NEWTRUE[0]: lambda m: True,
+    pickle.NEWFALSE[0]: lambda m: False,
+    pickle.INT[0]: Machine.integer,
+    pickle.BININT[0]: lambda m: m.number(4, signed=True),
+    pickle.BININT1[0]: lambda m: m.byte(),
+    pickle.BININT2[0]: lambda m: m.number(2),
+    pickle.LONG[0]: lambda m: int(m.digits().rstrip("L")),
+    pickle.LONG1[0]: lambda m: m.long(m.byte()),
+    pickle.LONG4[0]: lambda m: m.long(m.number(4)),
+    pickle.FLOAT[0]: lambda m: float(m.digits()),
+    pickle.BINFLOAT[0]: lambda m: struct.unpack(">d", m.take(8))[0],
+    pickle.STRING[0]: Machine.quoted,
+    pickle.BINSTRING[0]: lambda m: m.string(m.number(4)),
+    pickle.SHORT_BINSTRING[0]: lambda m: m.string(m.byte()),
+    pickle.UNICODE[0]: lambda m: m.line().decode("raw_unicode_escape"),
+    pickle.BINUNICODE[0]: lambda m: m.text(m.number(4)),
+    pickle.SHORT_BINUNICODE[0]: lambda m: m.text(m.byte()),
+    pickle.BINUNICODE8[0]: lambda m: m.text(m.number(8)),
+    pickle.BINBYTES[0]: lambda m: m.binary(m.number(4)),
+    pickle.SHORT_BINBYTES[0]: lambda m: m.binary(m.byte()),
+    pickle.BINBYTES8[0]: lambda m: m.binary(m.number(8)),
+    pickle.BYTEARRAY8[0]: lambda m: m.binary(m.number(8)),
+    pickle.EMPTY_DICT[0]: lambda m: {},
+    pickle.DICT[0]: Machine.mapping,
+    pickle.EMPTY_LIST[0]: lambda m: [],
+    pickle.LIST[0]: Machine.items,
+    pickle.EMPTY_TUPLE[0]: lambda m: (),
+    pickle.TUPLE[0]: lambda m: tuple(m.items()),
+    pickle.TUPLE1[0]: lambda m: m.several(1),
+    pickle.TUPLE2[0]: lambda m: m.several(2),
+    pickle.TUPLE3[0]: lambda m: m.several(3),
+    pickle.GET[0]: lambda m: m.memo[int(m.digits())],
+    pickle.BINGET[0]: lambda m: m.memo[m.byte()],
+    pickle.LONG_BINGET[0]: lambda m: m.memo[m.number(4)],
+    pickle.GLOBAL[0]: lambda m: find(m.line().decode("utf-8"), m.line().decode("utf-8")),
+    pickle.STACK_GLOBAL[0]: Machine.named,
+    pickle.REDUCE[0]: Machine.applied,
+    pickle.BUILD[0]: Machine.built,
 }
 
 #: Operations that change what is on the stack.
-DONE: dict[bytes, Callable[[Machine], object]] = {
-    pickle.PROTO: lambda m: m.number(1),
-    pickle.FRAME: lambda m: m.number(8),
-    pickle.MARK: lambda m: m.marks.append(len(m.stack)),
-    pickle.POP: Machine.drop,
-    pickle.POP_MARK: Machine.items,
-    pickle.DUP: lambda m: m.stack.append(m.stack[-1]),
-    pickle.APPEND: lambda m: m.append([m.pop()]),
-    pickle.APPENDS: lambda m: m.append(m.items()),
-    pickle.SETITEM: lambda m: m.update(list(m.several(2))),
-    pickle.SETITEMS: lambda m: m.update(m.items()),
-    pickle.PUT: lambda m: m.remember(int(m.digits())),
-    pickle.BINPUT: lambda m: m.remember(m.number(1)),
-    pickle.LONG_BINPUT: lambda m: m.remember(m.number(4)),
-    pickle.MEMOIZE: lambda m: m.remember(len(m.memo)),
+DONE: dict[int, Callable[[Machine], object]] = {
+    pickle.PROTO[0]: lambda m: m.byte(),
+    pickle.FRAME[0]: lambda m: m.number(8),
+    pickle.MARK[0]: lambda m: m.marks.append(len(m.stack)),
+    pickle.POP[0]: Machine.drop,
+    pickle.POP_MARK[0]: Machine.items,
+    pickle.DUP[0]: lambda m: m.stack.append(m.stack[-1]),
+    pickle.APPEND[0]: lambda m: m.append([m.pop()]),
+    pickle.APPENDS[0]: lambda m: m.append(m.items()),
+    pickle.SETITEM[0]: lambda m: m.update(list(m.several(2))),
+    pickle.SETITEMS[0]: lambda m: m.update(m.items()),
+    pickle.PUT[0]: lambda m: m.remember(int(m.digits())),
+    pickle.BINPUT[0]: lambda m: m.remember(m.byte()),
+    pickle.LONG_BINPUT[0]: lambda m: m.remember(m.number(4)),
+    pickle.MEMOIZE[0]: lambda m: m.remember(len(m.memo)),
 }

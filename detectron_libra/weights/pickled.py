@@ -187,17 +187,12 @@ def _default_dict(args: object, budget: Budget) -> dict:
     return {}
 
 
-def _no_bytes(args: object, budget: Budget) -> bytes:
-    _arguments(args, 0)
-    return b""
-
-
 #: Global of a file -> what is built for it.
 FUNCTIONS: dict[str, Callable[[object, Budget], object]] = {
     **{f"{core}.multiarray._reconstruct": _reconstruct for core in CORES},
     **{f"{core}.multiarray.scalar": _scalar for core in CORES},
     **{f"{core}.numeric._frombuffer": _from_buffer for core in CORES},
-    **{f"{builtins}.bytes": _no_bytes for builtins in BUILTINS},
+    **{f"{builtins}.bytes": lambda args, _: bytes(*_arguments(args, 0)) for builtins in BUILTINS},
     "numpy.dtype": _dtype,
     "_codecs.encode": _encode,
     "collections.OrderedDict": _ordered_dict,
@@ -234,9 +229,8 @@ def finish(target: object, state: object, budget: Budget) -> object:
         raise Malformed("it gives a state to what has none")
     if target.dtype is None:
         _, shape, dtype, fortran, raw = _arguments(state, 5)
-        return build_array(
-            shape, dtype, raw, fortran=isinstance(fortran, int) and fortran == 1, budget=budget
-        )
+        columns_first = isinstance(fortran, int) and fortran == 1
+        return build_array(shape, dtype, raw, fortran=columns_first, budget=budget)
     _, order, *record = _arguments(state, 8, 9)
     if not isinstance(order, str) or order not in BYTE_ORDERS or any(part is not None for part in record[:3]):
         raise Malformed("an array of records")

@@ -35,9 +35,8 @@ CAFFE_RESNEXT = Preprocessing("BGR", (103.53, 116.28, 123.675), (57.375, 57.12, 
 
 
 def statistics_are_empty(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether all means are 0: the backbone was converted from Caffe2, whose weights hold scale and shift alone."""
-    means = [t for name, t in tensors.items() if name.endswith("running_mean")]
-    return bool(means) and not any(bool(t.any()) for t in means)
+    """Whether there is no mean but 0: the backbone comes from Caffe2, whose weights hold scale and shift alone."""
+    return not any(bool(t.any()) for name, t in tensors.items() if name.endswith("running_mean"))
 
 
 def strides_in_1x1(tensors: Mapping[str, Tensor], *, grouped: bool) -> bool:

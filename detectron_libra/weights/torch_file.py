@@ -60,22 +60,24 @@ def _read_zip(path: Path) -> object:
             except Exception:  # whatever it refuses it for: the reader below finds the words
                 tree, storages = unpickle(content)
                 return Maker(storages, _zip_storages(archive, names, storages)).made(tree)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as e:
-        raise Damaged(str(e)) from e
+    except (Damaged, OSError):
+        raise
+    except Exception as e:  # zipfile has a dozen for damaged tables
+        raise Damaged(f"its table of contents cannot be read ({type(e).__name__})") from e
 
 
 def _records(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     """Entries by their name below the archive's folder, all of them as large as they say."""
     names = {info.filename.partition("/")[2]: info for info in archive.infolist()}
     size = sum(info.file_size for info in names.values())
+    if "constants.pkl" in names:
+        raise Damaged("it is a TorchScript program; save the model's state_dict()")
     if any(info.compress_type != zipfile.ZIP_STORED for info in names.values()):
         raise Damaged("it is compressed, which torch.save never does")
     if archive.fp is None or size > os.fstat(archive.fp.fileno()).st_size:
         raise Damaged("its parts are larger than the file")
     if "data.pkl" not in names:
         raise Damaged("a zip file without data.pkl")
-    if "constants.pkl" in names:
-        raise Damaged("it is a TorchScript program; save the model's state_dict()")
     if "byteorder" in names and archive.read(names["byteorder"]) != b"little":
         raise Damaged("its numbers are in big-endian order")
     return names

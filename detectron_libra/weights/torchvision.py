@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights of torchvision: ImageNet ResNets and ResNeXts, fasterrcnn_resnet50_fpn and retinanet_resnet50_fpn.
+"""Weights of torchvision: ImageNet ResNets and ResNeXts, fasterrcnn_resnet50_fpn and retinanet_resnet50_fpn(_v2).
 
 Source: torchvision's models/resnet.py, models/detection and ops/feature_pyramid_network.py.
 """
@@ -39,6 +39,7 @@ KIND = "torchvision"
 BODY = "backbone.body."
 PARTS = r"backbone\.|rpn\.|roi_heads\.box_|head\."
 LATERAL = r"backbone\.fpn\.inner_blocks\.\d+(\.0)?\.weight"
+NORMED = "head.classification_head.conv.0.1.weight"
 BN_EPS = 1e-5
 #: Its published detectors have frozen normalisations without an epsilon; what is fine-tuned from them keeps it.
 FROZEN_EPS = 0.0
@@ -90,15 +91,20 @@ def recognise(names: Collection[str]) -> bool:
     return f"{BODY}conv1.weight" in names or {"conv1.weight", "layer1.0.conv1.weight"} <= set(names)
 
 
-def rules(finest: int) -> list[Rule]:
+def rules(finest: int, *, normed: bool = False) -> list[Rule]:
     """Our names of a detector's layers, with a pyramid that begins at level ``finest``.
 
-    Newer versions of torchvision put a convolution and what follows it into a list of their own: ``.0``.
+    Newer versions of torchvision put a convolution and what follows it into a list of their own: ``.0``, and ``.1``
+    where the towers of a RetinaNet are ``normed``.
     """
+    step = 3 if normed else 2  # our towers count activations too
 
     def tower(theirs: str, ours: str) -> list[Rule]:
         layer = rf"head\.{theirs}_head\.conv\.(\d{{1,3}})"
-        return [(layer, rf"head.{ours}.\1"), (rf"{layer}\.0", lambda m: f"head.{ours}.{2 * int(m[1])}")]
+        return [
+            (layer, rf"head.{ours}.\1"),
+            (rf"{layer}\.([01])", lambda m: f"head.{ours}.{step * int(m[1]) + int(m[2])}"),
+        ]
 
     return [
         *resnet_rules(BODY),
@@ -143,7 +149,8 @@ def from_torchvision(
 
 def _detector(tensors: Mapping[str, Tensor], source: str) -> Weights:
     finest, eps = finest_level(tensors, LATERAL, source), _epsilon(tensors, source)
-    state, preserved = translate(tensors, rules(finest), parts=PARTS, eps=eps, source=source)
+    named = rules(finest, normed=NORMED in tensors)
+    state, preserved = translate(tensors, named, parts=PARTS, eps=eps, source=source)
     settings = network_settings(state, source) | PREPROCESSING.settings() | SETTINGS
     preserved |= choose_outputs(state, source)
     log.warning(

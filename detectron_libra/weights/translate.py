@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -74,12 +73,11 @@ def translate(
     """
     state: dict[str, Tensor] = {}
     preserved: dict[str, np.ndarray] = {}
-    compiled = [(re.compile(pattern), new) for pattern, new in rules]
     for name, tensor in tensors.items():
         layer, _, kind = name.rpartition(".")
         if kind == COUNTER:
             continue
-        ours = _renamed(layer, compiled)
+        ours = our_name(layer, rules)
         if ours is None or not (kind in ("weight", "bias") or kind in STATISTICS and "backbone." in ours):
             if re.match(parts, name):
                 raise InputError(
@@ -96,9 +94,10 @@ def translate(
     return fold_norms(state, eps=eps, source=source), preserved
 
 
-def _renamed(layer: str, rules: Sequence[tuple[re.Pattern[str], Any]]) -> str | None:
+def our_name(layer: str, rules: Sequence[Rule]) -> str | None:
+    """What the first rule that knows a layer calls it; None where none does."""
     for pattern, new in rules:
-        if match := pattern.fullmatch(layer):
+        if match := re.fullmatch(pattern, layer):
             return new(match) if callable(new) else match.expand(new)
     return None
 

@@ -1,15 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our names of a Faster R-CNN's parameters in mmdetection's words, and the values that a rule gives them there."""
+"""Checkpoints with mmdetection's names, and the values that the rule of the golden files gives to each."""
 
+import functools
+import json
 import math
-import re
+import sys
+import types
 import zlib
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from detectron_libra.weights.mmdet import rules
+from detectron_libra.weights.translate import our_name
+
 CLASSES = 80
-BN_EPS = 1e-5
+CLASS_NAMES = tuple(f"thing {i}" for i in range(CLASSES))
+R50 = "libra_faster_rcnn_r50"
 
 
 def scale_of_vector(name):
@@ -47,57 +55,40 @@ def rule_value(name, shape):
     return torch.from_numpy(x.astype(np.float32))
 
 
-PREFIXES = [
-    (r"backbone\.stem\.conv", "backbone.conv1"),
-    (r"backbone\.stem\.norm", "backbone.bn1"),
-    (r"backbone\.res(\d)\.(\d+)\.conv(\d)", lambda m: f"backbone.layer{int(m[1]) - 1}.{m[2]}.conv{m[3]}"),
-    (r"backbone\.res(\d)\.(\d+)\.norm(\d)", lambda m: f"backbone.layer{int(m[1]) - 1}.{m[2]}.bn{m[3]}"),
-    (
-        r"backbone\.res(\d)\.(\d+)\.shortcut_norm",
-        lambda m: f"backbone.layer{int(m[1]) - 1}.{m[2]}.downsample.1",
-    ),
-    (r"backbone\.res(\d)\.(\d+)\.shortcut", lambda m: f"backbone.layer{int(m[1]) - 1}.{m[2]}.downsample.0"),
-    (r"neck\.lateral\.(\d)", lambda m: f"neck.0.lateral_convs.{int(m[1]) - 2}.conv"),
-    (r"neck\.output\.(\d)", lambda m: f"neck.0.fpn_convs.{int(m[1]) - 2}.conv"),
-    (r"balance\.refine\.(\w+)", r"neck.1.refine.\1.conv"),
-    (r"rpn\.conv", "rpn_head.rpn_conv"),
-    (r"rpn\.objectness", "rpn_head.rpn_cls"),
-    (r"rpn\.deltas", "rpn_head.rpn_reg"),
-    (r"regions\.head\.fc6", "roi_head.bbox_head.shared_fcs.0"),
-    (r"regions\.head\.fc7", "roi_head.bbox_head.shared_fcs.1"),
-    (r"regions\.predictor\.cls_score", "roi_head.bbox_head.fc_cls"),
-    (r"regions\.predictor\.bbox_pred", "roi_head.bbox_head.fc_reg"),
-]
+KEYS = Path(__file__).parents[1] / "data/golden/mmdet_keys.json"
+
+
+def shapes(config):
+    """{name: shape} of the state dict of a configuration of mmdetection 3.3, such as ``libra_faster_rcnn_r50``."""
+    return {name: tuple(shape) for name, shape in json.loads(KEYS.read_text())[config].items()}
+
+
+def write_checkpoint(path, config):
+    """A file as mmdetection writes one, with an object of a framework in it that this machine does not have."""
+    state = {name: rule_value(name, shape) for name, shape in shapes(config).items()}
+    module = types.ModuleType("mmengine_stand_in")
+    module.HistoryBuffer = type("HistoryBuffer", (), {"__module__": module.__name__})
+    sys.modules[module.__name__] = module
+    try:
+        meta = {"iter": 87960, "log": module.HistoryBuffer(), "dataset_meta": {"CLASSES": CLASS_NAMES}}
+        torch.save({"state_dict": state, "meta": meta}, path)
+    finally:
+        del sys.modules[module.__name__]
+
+
+@functools.cache
+def their_layers():
+    """Our name of a layer of a Libra Faster R-CNN with ResNet-50 -> mmdetection's."""
+    layers = {name.rpartition(".")[0] for name in shapes(R50)}
+    return {our_name(layer, rules(finest=2)): layer for layer in layers}
 
 
 def their_name(name):
-    """mmdetection's name of our parameter or buffer."""
-    stem, kind = name.rsplit(".", 1)
-    for pattern, new in PREFIXES:
-        if re.fullmatch(pattern, stem):
-            return f"{re.sub(pattern, new, stem)}.{kind}"
-    raise AssertionError(f"no name for {name}")
+    """mmdetection's name of our parameter of a Libra Faster R-CNN with ResNet-50."""
+    layer, _, kind = name.rpartition(".")
+    return f"{their_layers()[layer]}.{kind}"
 
 
 def background_last(tensor):
     """Our rows of classes in mmdetection's order: 1..80, then the background."""
     return torch.cat([tensor[1:], tensor[:1]])
-
-
-def from_theirs(name, shape):
-    """Our parameter ``name`` from the rule."""
-    theirs = their_name(name)
-    if "norm" in name:
-        stem = theirs.rsplit(".", 1)[0]
-        weight, bias, mean, var = (
-            rule_value(f"{stem}.{kind}", shape) for kind in ("weight", "bias", "running_mean", "running_var")
-        )
-        scale = weight / (var + BN_EPS).sqrt()
-        return scale if name.endswith("weight") else bias - mean * scale
-    if "cls_score" in name:
-        value = rule_value(theirs, shape)
-        return torch.cat([value[-1:], value[:-1]])
-    if "bbox_pred" in name:
-        value = rule_value(theirs, (4 * CLASSES, *shape[1:]))
-        return torch.cat([torch.zeros_like(value[:4]), value])
-    return rule_value(theirs, shape)

@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-from detectron_libra.geometry import CONTINUOUS, DETECTRON
+from detectron_libra.geometry import CONTINUOUS, DETECTRON, TORCHVISION
 from detectron_libra.modeling import anchors
 from detectron_libra.modeling.anchors import AnchorGrid, base_anchors, octave_anchors
 from tests import golden
@@ -109,6 +109,18 @@ def test_exact_retinanet_anchors_equal_mmdetection_in_another_order():
         expected = torch.from_numpy(data[f"retina_grid{level}"])
         ours = boxes.view(-1, 9, 4)[:, order].reshape(-1, 4)
         torch.testing.assert_close(ours[: len(expected)], expected)
+
+
+def test_whole_anchors_equal_torchvision():
+    """Numbers of torchvision 0.28's RetinaNet for an image of 800 x 1344: P5 to P7 are rounded up there."""
+    strides = [8, 16, 32, 64, 128]
+    bases = [octave_anchors(s, RATIOS, geometry=TORCHVISION) for s in strides]
+    assert bases[0][::3].tolist() == [[-23, -11, 23, 11], [-28, -14, 28, 14], [-35, -18, 35, 18]]
+    assert bases[2][:3].tolist() == [[-91, -45, 91, 45], [-64, -64, 64, 64], [-45, -91, 45, 91]]
+    assert bases[2][3].tolist() == [-114, -57, 114, 57] and bases[2][7].tolist() == [-102, -102, 102, 102]
+    maps = [(100, 168), (50, 84), (25, 42), (13, 21), (7, 11)]
+    last = [boxes[-1].tolist() for boxes in AnchorGrid(bases, strides, fit=True)(maps, "cpu")]
+    assert last[2:] == [[1240, 624, 1384, 912], [1136, 445, 1424, 1019], [933, 110, 1507, 1258]]
 
 
 def test_grid_goes_row_column_anchor_by_whole_strides():

@@ -61,6 +61,14 @@ def test_retinanet_levels_come_from_c5_and_relu_of_p6(relu):
     torch.testing.assert_close(levels[4], p7)
 
 
+def test_p6_comes_from_p5_where_asked_for():
+    """torchvision's RetinaNet; the first extra convolution then has as many inputs as the pyramid channels."""
+    neck = FPN(CHANNELS, dim=6, min_level=3, max_level=7, extra_convs=True, extra_from_output=True)
+    levels = neck(features(128, 160))
+    p6 = F.conv2d(levels[2], neck.extra["6"].weight, neck.extra["6"].bias, stride=2, padding=1)
+    torch.testing.assert_close(levels[3], p6)
+
+
 def test_initial_weights_are_caffe2_xavier_fill():
     neck = FPN({3: 64, 4: 64, 5: 64}, dim=64, min_level=3, max_level=7, extra_convs=True)
     for conv in (neck.lateral["3"], neck.output["4"], neck.extra["7"]):

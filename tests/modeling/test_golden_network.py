@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole Libra Faster R-CNN R-50 against numbers of mmdetection's, from features to gradients.
+"""The whole Libra Faster R-CNN R-50 against numbers of mmdetection's, from a file of weights to gradients.
 
-Both networks get parameters that a rule makes of mmdetection's names. What is not compared: gradients of the
-norms' scales and shifts (fixed here), and the sampling (both sides take everything, which makes losses exact).
+Both networks get parameters that a rule makes of mmdetection's names; ours reads them from a checkpoint. What is not
+compared: gradients of the norms' scales and shifts (fixed here), and the sampling (both sides take everything, which
+makes losses exact).
 """
 
 from dataclasses import replace
@@ -12,48 +13,36 @@ import pytest
 import torch
 
 from detectron_libra.builders.detector import build_detector
-from detectron_libra.config import load_config
+from detectron_libra.config import Config, infer, with_values
 from detectron_libra.modeling.losses import SmoothL1Loss
 from detectron_libra.modeling.matching import label_anchors_rpn
 from detectron_libra.modeling.proposals import make_proposals
 from detectron_libra.ops import backend
 from detectron_libra.structures import Batch, ImageMeta, Targets
+from detectron_libra.weights.apply import apply_weights
+from detectron_libra.weights.foreign import from_state_dict
+from detectron_libra.weights.torch_file import load_torch
 from tests.golden import load
-from tests.modeling.mmdet_parameters import CLASSES, background_last, from_theirs, their_name
+from tests.modeling.mmdet_parameters import CLASSES, R50, background_last, their_name, write_checkpoint
 
 # Half a minute without the kernels, nearly all of it in RoIAlign.
 pytestmark = [] if backend.is_built() else [pytest.mark.slow]
 
 HEIGHT, WIDTH = 96, 128
 EVERY_REGION = 1000
+#: Beside the settings that the importer finds: noise for pixels, and what only training needs.
 CONFIG = {
-    "MODEL.TYPE": "generalized_rcnn",
-    "MODEL.CONV_BODY": "FPN.add_fpn_ResNet50_conv5_body",
-    "MODEL.NUM_CLASSES": "81",
-    "MODEL.FASTER_RCNN": "True",
-    "MODEL.BOX_GEOMETRY": "continuous",
-    "RESNETS.STRIDE_1X1": "False",
-    "FPN.FPN_ON": "True",
-    "FPN.MULTILEVEL_RPN": "True",
-    "FPN.MULTILEVEL_ROIS": "True",
-    "FAST_RCNN.ROI_BOX_HEAD": "fast_rcnn_heads.add_roi_2mlp_head",
-    "FAST_RCNN.ROI_XFORM_METHOD": "RoIAlign",
-    "FAST_RCNN.ROI_XFORM_RESOLUTION": "7",
-    "PIXEL_ORDER": "RGB",
-    "PIXEL_MEANS": "[0, 0, 0]",
-    "CHANNELS_LAST": "False",
-    "TRAIN.BATCH_SIZE_PER_IM": str(EVERY_REGION),
-    "TRAIN.FG_FRACTION": "0.25",
-    "TRAIN.RPN_STRADDLE_THRESH": "-1",
-    "TRAIN.RPN_PRE_NMS_TOP_N": "2000",
-    "TRAIN.RPN_POST_NMS_TOP_N": "1000",
-    "TEST.RPN_PRE_NMS_TOP_N": "1000",
-    "TEST.RPN_POST_NMS_TOP_N": "1000",
-    "TEST.NMS": "0.5",
-    "LIBRA.BALANCED_L1.ON": "True",
-    "LIBRA.PYRAMID.ON": "True",
-    "LIBRA.IOU_SAMPLING.ON": "True",
-    "LIBRA.INSTANCE_SAMPLING.ON": "True",
+    "PIXEL_MEANS": [0, 0, 0],
+    "PIXEL_STDS": [1, 1, 1],
+    "CHANNELS_LAST": False,
+    "TRAIN.BATCH_SIZE_PER_IM": EVERY_REGION,
+    "TRAIN.FG_FRACTION": 0.25,
+    "TRAIN.RPN_STRADDLE_THRESH": -1,
+    "TRAIN.RPN_PRE_NMS_TOP_N": 2000,
+    "TRAIN.RPN_POST_NMS_TOP_N": 1000,
+    "LIBRA.BALANCED_L1.ON": True,
+    "LIBRA.IOU_SAMPLING.ON": True,
+    "LIBRA.INSTANCE_SAMPLING.ON": True,
 }
 
 
@@ -64,10 +53,12 @@ def golden():
 
 
 @pytest.fixture(scope="module")
-def model(golden):
-    cfg = load_config(None, [part for pair in CONFIG.items() for part in pair])
-    net = build_detector(cfg, CLASSES + 1)
-    net.load_state_dict({n: from_theirs(n, tuple(v.shape)) for n, v in net.state_dict().items()})
+def model(golden, tmp_path_factory):
+    file = tmp_path_factory.mktemp("golden") / "libra_faster_rcnn_r50.pth"
+    write_checkpoint(file, R50)
+    weights = from_state_dict(load_torch(file), source=str(file))
+    net = build_detector(with_values(infer(Config()), {**weights.settings, **CONFIG}), CLASSES + 1)
+    apply_weights(net, weights)
     net.rpn_box_loss = SmoothL1Loss(beta=0.0)  # mmdetection's configuration has L1
     return net.eval()
 

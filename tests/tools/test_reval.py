@@ -61,7 +61,7 @@ def test_a_configuration_in_detectrons_form_of_a_model_with_masks(trained, store
     )
     change(stored / "detections.pkl", cfg=text)
     annotations = trained.config.parent / "val/instances.json"
-    declared = {"tiny_val": {"IM_DIR": str(trained.images), "ANN_FN": str(annotations)}}
+    declared = {"tiny_val": {"IM_DIR": "no images needed", "ANN_FN": str(annotations)}}
     opts = ["DATASETS", json.dumps(declared), "MODEL.BOX_GEOMETRY", "continuous"]
     done = run("reval.py", stored, *opts)
     assert done.code == 0, done.err
@@ -82,7 +82,11 @@ def test_without_competition_mode_no_file_of_results_stays(stored):
     assert run("reval.py", stored, "TEST.COMPETITION_MODE", False).code == 0
     assert sorted(p.name for p in stored.iterdir()) == ["detections.pkl", "results.json"]
     assert run("reval.py", stored, "TEST.COMPETITION_MODE", False, "--comp").code == 0
-    assert (stored / "bbox_tiny_val_results.json").exists()
+    kept = stored / "bbox_tiny_val_results.json"
+    kept.write_text("of the competition")
+    assert run("reval.py", stored, "TEST.COMPETITION_MODE", False).code == 0
+    assert kept.read_text() == "of the competition"  # its own file has another name
+    assert len(list(stored.glob("bbox_*"))) == 1
 
 
 def test_detections_of_another_set_exit_3_with_both_numbers(trained, stored):

@@ -151,6 +151,10 @@ def test_a_voc_set_is_measured_as_voc_does_beside_coco(trained, config, tmp_path
     assert texts | {f"{name}_pr.pkl" for name in values["voc"]["per_class"]} < {p.name for p in out.iterdir()}
     assert (out / "comp4_det_val_circle.txt").read_text().startswith("000000 ")
     assert "copypaste: Task: voc" in done.out
+    before = (out / "results.json").read_bytes()
+    (out / "comp4_det_val_circle.txt").unlink()
+    assert run("reval.py", out).code == 0
+    assert (out / "results.json").read_bytes() == before and (out / "comp4_det_val_circle.txt").exists()
     assert run("test_net.py", *words, "TEST.FORCE_JSON_DATASET_EVAL", True).code == 0
     assert "voc" not in json.loads((out / "results.json").read_text())["tiny_val"]
 

@@ -41,7 +41,6 @@ def own_data(trained, config, tmp_path):
         (["MODEL.NUM_CLASSES", "9"], ["MODEL.NUM_CLASSES", "9", "4"]),
         (["MODEL.MASK_ON", "True"], ["MODEL.MASK_ON"]),
         (["TRAIN.DATASETS", "('nowhere',)"], ["nowhere"]),
-        (["TRAIN.WEIGHTS", "R-50.pkl"], ["TRAIN.WEIGHTS", "R-50.pkl"]),
         (["--resume"], ["no checkpoint"]),
     ],
 )
@@ -143,10 +142,3 @@ def test_debug_shows_where_it_happened(tmp_path):
 
 def test_resume_and_no_resume_exclude_each_other(config):
     refused(run("train_net.py", "--cfg", config, "--resume", "--no-resume"), 2, "--no-resume")
-
-
-@pytest.mark.parametrize("weights", ["model.pkl", "https://example.org/R-50.pkl"])
-def test_weights_of_detectron_are_refused_before_any_data_is_read(config, weights):
-    words = ["train_net.py", "--cfg", config, "TRAIN.WEIGHTS", weights, "TRAIN.DATASETS", "('absent',)"]
-    refused(run(*words), 2, "TRAIN.WEIGHTS", weights, "not read yet")
-    refused(run("test_net.py", "--cfg", config, "TEST.WEIGHTS", weights), 2, "TEST.WEIGHTS", "not read yet")

@@ -7,6 +7,7 @@ import torch
 
 from detectron_libra.builders.detector import build_detector
 from detectron_libra.config import load_config
+from tests.builders import small
 
 TABLES = Path(__file__).resolve().parent.parent / "data/detectron_blobs"
 BASELINES = Path(__file__).resolve().parents[2] / "configs/baselines"
@@ -64,3 +65,24 @@ def fill(model, seed=0):
         else torch.zeros(t.shape, dtype=t.dtype)
         for name, t in model.state_dict().items()
     }
+
+
+def small_state(kind, seed=0):
+    """A small detector's shapes filled with numbers, Libra's parts included."""
+    return fill(build_detector(small.libra(kind), 4), seed)
+
+
+def trained(kind):
+    model = build_detector(small.libra(kind), 4)
+    return {n: torch.randn(p.shape) for n, p in model.named_parameters() if p.requires_grad}
+
+
+def same(a, b):
+    assert list(a) == list(b)
+    for name, tensor in a.items():
+        other = b[name]
+        assert tensor.dtype == other.dtype and tensor.shape == other.shape, name
+        assert torch.equal(
+            tensor.view(torch.uint8) if tensor.ndim else tensor,
+            other.view(torch.uint8) if other.ndim else other,
+        )

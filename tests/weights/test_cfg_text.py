@@ -122,6 +122,7 @@ def test_what_is_written_is_what_detectrons_own_reader_needs(monkeypatch):
     assert isinstance(loaded, AttrDict) and isinstance(loaded.MODEL, AttrDict)
     assert loaded.MODEL.BBOX_REG_WEIGHTS == (10.0, 10.0, 5.0, 5.0) and loaded.__immutable__ is False
     assert loaded == tree
+    assert type(loaded.BBOX_XFORM_CLIP) is np.float64
 
 
 def test_written_forms_read_back():
