@@ -76,6 +76,7 @@ def retinanet(gt, anchors=ANCHORS, **options):
 
 
 def test_retinanet_thresholds():
+    """The rule: positive from 0.5, background below 0.4, the rest does not train; the divisor: one more per image."""
     found = retinanet(targets([(GT, 7)]))
     assert found.labels.tolist() == [[7, 7, -1, 0, 0]]
     assert found.index[0, :2].tolist() == [0, 0]
@@ -84,12 +85,14 @@ def test_retinanet_thresholds():
 
 @pytest.mark.parametrize(("best", "label"), [(2, 7), (3, 0)])
 def test_detectrons_forced_positives_survive_above_the_negative_threshold_only(best, label):
+    """The rule: best anchors of a ground truth are made positive, then every anchor below 0.4 is set to 0."""
     found = retinanet(targets([(GT, 7)]), ANCHORS[best:])
     assert found.labels[0, 0] == label
     assert found.foreground == 2  # counted before it was taken back
 
 
 def test_detectrons_forced_positive_takes_the_class_of_its_own_best():
+    """The rule: a forced positive gets the class of its own argmax, not of the ground truth that forced it."""
     # The only anchor overlaps the first one most, but is the best of the second one too.
     gt = targets([([0, 0, 99, 89], 3), ([0, 0, 99, 49], 5)])
     assert retinanet(gt, boxes(GT)).labels.tolist() == [[3]]
@@ -152,6 +155,7 @@ def rpn_match(gt, anchors, sizes, **options):
 
 
 def test_rpn_best_anchor_may_be_background_too_as_in_detectron():
+    """The rule: background candidates have a largest IoU < 0.3 whatever their label."""
     gt = targets([(GT, 1)])
     found = rpn_match(gt, ANCHORS[3:], [[500, 500]])
     assert found.foreground.tolist() == [[True, False]]
@@ -164,6 +168,7 @@ def test_rpn_best_anchor_may_be_background_too_as_in_detectron():
 
 
 def test_rpn_anchors_that_leave_the_image_take_no_part():
+    """The rule: x1, y1 >= -T, x2 < W + T, y2 < H + T for T = RPN_STRADDLE_THRESH >= 0; a negative T keeps all."""
     gt = targets([(GT, 1)], [(GT, 1)])
     anchors = boxes([-1, 0, 99, 99], [0, 0, 99, 79], [0, 0, 49, 9])
     found = rpn_match(gt, anchors, [[100, 100], [60, 100]])
