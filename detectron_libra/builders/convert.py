@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from detectron_libra.builders.backbone import backbone_norm
 from detectron_libra.builders.momentum import momentum_of_state, state_from_momentum
-from detectron_libra.builders.settings import configuration_for, settings_in_use
+from detectron_libra.builders.settings import beyond_defaults, configuration_for, settings_in_use
 from detectron_libra.builders.weights import (
     cache_folder,
     class_names_of,
@@ -22,11 +20,9 @@ from detectron_libra.builders.weights import (
     read_weights,
     with_classes,
 )
-from detectron_libra.config import KEYS, Config, dump
-from detectron_libra.config.decode import coerce
+from detectron_libra.config import Config, dump
 from detectron_libra.config.detectron import detectron_values, only_ours
 from detectron_libra.config.dump import show
-from detectron_libra.config.fields import values_of
 from detectron_libra.engine import checkpoint
 from detectron_libra.engine.weights_file import metadata_of, save_safetensors
 from detectron_libra.errors import InputError, UsageError
@@ -206,13 +202,9 @@ def _iteration(source: Source, given: int | None) -> int | str:
 
 def _needs(source: Source) -> list[str]:
     """Keys that the weights need and that are no defaults."""
-    plain = values_of(Config())
-    words = [
-        f"{name} {show(value)}"
-        for name, value in source.weights.settings.items()
-        if not np.array_equal(coerce(value, KEYS[name]), plain[name])
-    ]
-    return [f"these weights need {', '.join(words)}"] if words else []
+    needed = beyond_defaults(source.weights.settings, source.weights.source)
+    words = ", ".join(f"{name} {show(value)}" for name, value in needed.items())
+    return [f"these weights need {words}"] if words else []
 
 
 def _describe(source: Source) -> str:
