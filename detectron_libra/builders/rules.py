@@ -59,4 +59,6 @@ def detection_rule(cfg: Config, score_threshold: float) -> DetectionRule:
         voting=BoxVoting(voting.VOTE_TH, voting.SCORING_METHOD, voting.SCORING_METHOD_BETA)
         if voting.ENABLED
         else None,
+        # Detectron cuts an R-CNN's detections at a score and a RetinaNet's at a number
+        keep_ties=cfg.MODEL.BOX_GEOMETRY == "detectron" and not cfg.RETINANET.RETINANET_ON,
     )

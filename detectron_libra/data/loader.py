@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -59,8 +60,13 @@ class Loader:
                     raise item
                 yield item
         finally:
+            # Now, not when the interpreter exits: an error that holds this frame would keep them until then,
+            # and it waits for them for ever, since they do not heed SIGTERM. torch has no public way.
             self._batches = None
-            _stop_workers(batches)
+            # Its handler may tell of a dead worker once more meanwhile, and would hide the error that names the remedy.
+            if hasattr(batches, "_shutdown_workers"):
+                with suppress(RuntimeError):
+                    batches._shutdown_workers()
 
     def _receive(self, batches: Iterator[Any]) -> Batch | LibraError | None:
         """The next batch or the error of the worker that was to make it; None after the last one."""
@@ -72,22 +78,6 @@ class Loader:
             text = (str(e) or type(e).__name__).splitlines()[0]
             remedy = "out of memory or /dev/shm? lower DATA_LOADER.NUM_THREADS"
             raise RunError(f"a data worker stopped ({text}); {remedy}") from e
-
-
-def _stop_workers(batches: Iterator[Any]) -> None:
-    """Ends the processes behind an iterator of torch's loader, where it has any.
-
-    Now, not when the interpreter exits: an error that holds the iterator's frame would keep them until then, and it
-    waits for them for ever, since they do not heed SIGTERM. torch has no public way.
-    """
-    if not hasattr(batches, "_shutdown_workers"):
-        return
-    try:
-        batches._shutdown_workers()
-    except RuntimeError as e:
-        # torch tells of a dead worker wherever the main process is when the signal comes: here it hides the real error
-        if "DataLoader worker" not in str(e):
-            raise
 
 
 def _is_bug(error: BaseException) -> bool:

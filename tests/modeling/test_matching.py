@@ -190,11 +190,30 @@ def test_rpn_crowds_are_no_background_where_asked():
 def test_proposals_in_padding_or_crowds_cannot_be_sampled():
     gt = targets([(GT, 7), ([0, 0, 330, 330], 7)], crowd=[(0, 1)])
     valid = torch.tensor([[True, True, True, True, False]])
-    parity = match_proposals(ANCHORS[None], valid, gt, threshold=0.5, extent=1)
-    assert parity.iou[0].tolist() == pytest.approx([1, 0.6, 0.45, 0.2, -1])
-    found = match_proposals(ANCHORS[None], valid, gt, threshold=0.5, extent=1, crowd_threshold=0.5)
+    options = {"threshold": 0.5, "extent": 1, "rule": "continuous"}
+    plain = match_proposals(ANCHORS[None], valid, gt, **options)
+    assert plain.iou[0].tolist() == pytest.approx([1, 0.6, 0.45, 0.2, -1])
+    found = match_proposals(ANCHORS[None], valid, gt, **options, crowd_threshold=0.5)
     assert found.iou[0].tolist() == pytest.approx([1, 0.6, -1, -1, -1])
     assert found.num_gt == 2
+
+
+def test_detectrons_proposals_take_the_class_of_a_crowd_and_the_box_of_a_single_object():
+    """Class of a proposal = argmax over ground truth INCLUDING crowd; regression target = best non-crowd one."""
+    gt = targets([(GT, 7), ([300, 0, 399, 99], 9)], crowd=[(0, 1)])
+    boxes = torch.tensor([[GT, [300, 0, 399, 79], [300, 0, 399, 20]]], dtype=torch.float32)
+    found = match_proposals(boxes, torch.ones(1, 3, dtype=torch.bool), gt, threshold=0.5, extent=1)
+    assert found.index.tolist() == [[0, 1, 1]] and found.box_index.tolist() == [[0, 0, 0]]
+    assert found.iou[0].tolist() == pytest.approx([1, 0.8, 0.21])
+
+
+def test_detectrons_filter_takes_every_stored_proposal_out_of_a_crowd():
+    """Crowd filter: more than 0.7 of a proposal's area inside a crowd => overlap -1, whatever it matches."""
+    gt = targets([(GT, 7), ([0, 0, 399, 399], 9)], crowd=[(0, 1)])
+    boxes = torch.tensor([[GT, [380, 380, 479, 479]]], dtype=torch.float32)
+    valid = torch.ones(1, 2, dtype=torch.bool)
+    found = match_proposals(boxes, valid, gt, threshold=0.5, extent=1, crowd_threshold=0.7)
+    assert found.iou[0, 0] == -1 and 0 <= found.iou[0, 1] < 0.1
 
 
 def test_unknown_rule():

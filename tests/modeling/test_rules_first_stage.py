@@ -48,7 +48,7 @@ def candidates(anchors, boxes, size, straddle):
         inside &= (anchors[:, 2] < width + straddle) & (anchors[:, 3] < height + straddle)
     overlap = np.where(inside[:, None], rules.iou(anchors, boxes), -1)
     best = overlap.max(1)
-    forced = ((overlap == overlap.max(0)) & (overlap > 0)).any(1)
+    forced = (overlap == overlap.max(0)).any(1)
     return inside & ((best >= 0.7) | forced), inside & (best < 0.3), overlap.argmax(1)
 
 
@@ -75,6 +75,23 @@ def test_targets_of_anchors(outputs, straddle):
         np.testing.assert_array_equal(found.index[n].numpy()[foreground], index[foreground])
         both += (foreground & background).sum()
     assert both or straddle == 0, "the scene has a best anchor that overlaps little"
+
+
+def test_a_ground_truth_that_no_anchor_overlaps_makes_every_anchor_of_its_image_positive():
+    """The rule: labels[anchor_by_gt_overlap == gt_to_anchor_max] = 1, and 0 equals 0. A bug, kept since it trains."""
+    anchors = torch.tensor([[0.0, 0, 31, 31], [40, 40, 71, 71], [-8, 0, 23, 31]])
+    far = targets([[100, 100, 120, 120, 1]], [[2, 2, 30, 30, 1]])
+    found = label_anchors_rpn(
+        anchors,
+        far,
+        torch.tensor([[200, 200], [200, 200]]),
+        positive=0.7,
+        negative=0.3,
+        straddle=0,
+        extent=1.0,
+    )
+    assert found.foreground.tolist() == [[True, True, False], [True, False, False]]
+    assert found.background.tolist() == [[True, True, False], [False, True, False]]
 
 
 @pytest.mark.parametrize("level", [False, True])

@@ -24,7 +24,7 @@ def rule(**changes):
 
 def proposals(*iou):
     iou = torch.tensor(iou, dtype=torch.float32)
-    return ProposalMatch(iou, torch.zeros_like(iou, dtype=torch.int64), 1)
+    return ProposalMatch(iou, *[torch.zeros_like(iou, dtype=torch.int64)] * 2, 1)
 
 
 def check(match, sampled, size):
@@ -78,7 +78,7 @@ def test_negatives_have_a_lower_end_and_positives_are_no_negatives():
 
 def test_iou_sampling_raises_the_share_of_hard_negatives():
     iou = torch.cat((torch.rand(1, 1900) * 0.05, 0.05 + torch.rand(1, 100) * 0.45), 1)
-    match = ProposalMatch(iou, torch.zeros_like(iou, dtype=torch.int64), 1)
+    match = ProposalMatch(iou, *[torch.zeros_like(iou, dtype=torch.int64)] * 2, 1)
     hard = [
         (iou.gather(1, s.index)[s.valid] > 0.05).float().mean()
         for s in (sample_rois(match, rule(iou=how)) for how in (None, IoUSampling()))

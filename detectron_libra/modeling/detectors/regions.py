@@ -121,12 +121,13 @@ class RegionHead(nn.Module):
                 original,
                 threshold=self.sampling.fg_thresh,
                 extent=extent,
+                rule=self.detection.geometry.rules,
                 crowd_threshold=self.crowd_threshold,
             )
             sample = sample_rois(match, self.sampling)
             boxes = gather_rows(proposals.boxes, sample.index)
             gt = match.index.gather(1, sample.index)
-            matched = gather_rows(original.boxes, gt)
+            matched = gather_rows(original.boxes, match.box_index.gather(1, sample.index))
             classes = gather_rows(targets.classes[..., None], gt).squeeze(-1)
             classes = torch.where(sample.positive, classes, 0)
         logits, deltas = self.classify(levels, boxes)
