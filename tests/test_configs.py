@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every configuration of the repository trains one step and tests one step, its network as it is, on tiny images."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,25 +10,27 @@ import torch
 from detectron_libra.builders.detector import build_detector, loss_weights
 from detectron_libra.builders.solver import build_solver
 from detectron_libra.config import load_config
-from detectron_libra.structures import Batch, ImageMeta, Targets
+from detectron_libra.structures import Batch, ImageMeta, Proposals, Targets
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "configs").rglob("*.yaml"))
-FEW = {f"{phase}.RPN_{when}_NMS_TOP_N": 50 for phase in ("TRAIN", "TEST") for when in ("PRE", "POST")}
-SMALL = [str(word) for pair in FEW.items() for word in pair]
+FEW = {f"{phase}.RPN_{when}_NMS_TOP_N": 10 for phase in ("TRAIN", "TEST") for when in ("PRE", "POST")}
+SMALL = [str(word) for pair in (FEW | {"TRAIN.BATCH_SIZE_PER_IM": 10}).items() for word in pair]
 #: Networks of 100 million weights take seconds each; one of a kind is enough for every day.
 EVERY_DAY = ("libra_faster_rcnn_X-101-64x4d-FPN_1x_released.yaml", "libra_retinanet_R-101-FPN_1x.yaml")
+#: Files that change the schedule, the data or where training starts, and so have the network of another file.
+SAME_NETWORK = re.compile(r"_2x\.yaml|_3x_gn|_3x_scratch|tutorial_[248]gpu|person_only")
 
 
 def cases():
     for path in FILES:
-        deep = "101" in path.name and path.name not in EVERY_DAY
+        deep = ("101" in path.name or SAME_NETWORK.search(path.name)) and path.name not in EVERY_DAY
         name = str(path.relative_to(ROOT / "configs"))
         yield pytest.param(path, id=name, marks=[pytest.mark.slow] if deep else [])
 
 
-def make_batch(stride: int, num_classes: int) -> Batch:
-    """Two images of noise with a box each; the second is smaller and has a crowd."""
+def make_batch(stride: int, num_classes: int, proposals: bool) -> Batch:
+    """Two images of noise with a box each; the second is smaller and has a crowd. With stored proposals if asked."""
     height, width = max(stride, 64), max(stride, 96)
     boxes = torch.tensor([[[8.0, 8, 40, 40], [0, 0, 0, 0]], [[16, 4, 60, 30], [0, 0, 20, 20]]])
     targets = Targets(
@@ -35,7 +38,11 @@ def make_batch(stride: int, num_classes: int) -> Batch:
     )
     metas = tuple(ImageMeta(k, f"{k}.jpg", height, width, 1.0) for k in range(2))
     images = torch.randint(0, 256, (2, 3, height, width), dtype=torch.uint8)
-    return Batch(images, torch.tensor([[height, width], [60, 90]]), targets, metas)
+    corner = torch.rand(2, 10, 2) * 30
+    boxes = torch.cat([corner, corner + 10 + torch.rand(2, 10, 2) * 20], -1)
+    stored = Proposals(boxes, torch.ones(2, 10), torch.arange(20).view(2, 10) < 18) if proposals else None
+    sizes = torch.tensor([[height, width], [60, 90]])
+    return Batch(images, sizes, targets, metas, proposals=stored)
 
 
 @pytest.fixture(autouse=True)
@@ -49,8 +56,16 @@ def same_numbers():
 
 
 def test_every_folder_of_configurations_is_looked_at():
-    assert {p.parent.name for p in FILES} >= {"quickstart", "bccd", "baselines", "libra"}
-    assert len(FILES) >= 29
+    assert {p.parent.name for p in FILES} >= {
+        "quickstart",
+        "bccd",
+        "baselines",
+        "libra",
+        "getting_started",
+        "gn",
+        "scratch",
+    }
+    assert len(FILES) >= 68
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT / "configs")))
@@ -68,7 +83,7 @@ def test_a_configuration_trains_one_step_and_tests_one(path):
     num_classes = cfg.MODEL.NUM_CLASSES if cfg.MODEL.NUM_CLASSES > 0 else 4
     model = build_detector(cfg, num_classes).train()
     optimizer, _ = build_solver(cfg, model)
-    batch = make_batch(cfg.FPN.COARSEST_STRIDE, num_classes)
+    batch = make_batch(cfg.FPN.COARSEST_STRIDE, num_classes, cfg.TEST.PRECOMPUTED_PROPOSALS)
     weights = loss_weights(cfg)
     losses, _ = model(batch)
     assert losses.keys() == weights.keys()

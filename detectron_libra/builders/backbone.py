@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from detectron_libra.builders.rules import norm_groups
 from detectron_libra.config.checks import pyramid_levels
 from detectron_libra.config.schema import Config
 from detectron_libra.errors import UsageError
@@ -118,7 +119,7 @@ def norm_arguments(cfg: Config) -> dict[str, Any]:
     norm = backbone_norm(cfg)
     return {
         "norm": norm,
-        "norm_groups": cfg.GROUP_NORM.NUM_GROUPS,
+        "norm_groups": norm_groups(cfg),
         "norm_eps": cfg.GROUP_NORM.EPSILON if norm == "group" else 1e-5,
     }
 
@@ -175,7 +176,7 @@ def build_pyramid(cfg: Config, channels: dict[int, int]) -> FPN:
         max_level=high,
         extra_convs=cfg.FPN.EXTRA_CONV_LEVELS,
         norm=pyramid_norm(cfg),
-        norm_groups=cfg.GROUP_NORM.NUM_GROUPS,
+        norm_groups=norm_groups(cfg),
         norm_eps=cfg.GROUP_NORM.EPSILON,
         zero_init_lateral=cfg.FPN.ZERO_INIT_LATERAL,
         extra_relu=cfg.FPN.EXTRA_RELU,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detectron_libra.builders.augmentation import views
-from detectron_libra.builders.proposals import attach_proposals, proposal_files
+from detectron_libra.builders.proposals import attach_proposals, needs_proposals, proposal_files
 from detectron_libra.builders.rules import geometry_of
 from detectron_libra.config.schema import Config
 from detectron_libra.data.batches import Preparation
@@ -54,11 +54,12 @@ def load_dataset(
 
     Args:
         class_names: those of the model, which the set must have; None takes the set's own.
-        training: there must be a box to learn from.
+        training: there must be a box to learn from, and TRAIN.GT_MIN_AREA holds.
 
     Raises:
         UsageError: the name is not known. InputError: the set has faults.
     """
+    min_area = cfg.TRAIN.GT_MIN_AREA if training else -1
     voc = find_voc(name, cfg.DATASETS)
     if voc:
         folder, split, year = voc
@@ -71,6 +72,7 @@ def load_dataset(
             class_names=None if name in cfg.DATASETS else CHALLENGE_CLASSES,
             expected=class_names,
             need_boxes=training,
+            min_area=min_area,
             strict=False,
         )
         check_dataset(dataset, level=cfg.DATA.CHECK, workers=workers(cfg))
@@ -85,6 +87,7 @@ def load_dataset(
         workers=workers(cfg),
         class_names=class_names,
         need_boxes=training,
+        min_area=min_area,
         file_prefix=FILE_PREFIXES.get(name, ""),
     )
 
@@ -175,6 +178,15 @@ def _shared(cfg: Config) -> dict:
     }
 
 
+def trains_on_empty(cfg: Config) -> bool:
+    """Whether images without a box are trained on: as TRAIN.KEEP_EMPTY says, and on stored proposals, which overlap
+    nothing there and so are background. Source: Detectron's datasets/roidb.py, filter_for_training.
+    """
+    t = cfg.TRAIN
+    background = needs_proposals(cfg) and t.BG_THRESH_LO <= 0 and geometry_of(cfg).rules == "detectron"
+    return t.KEEP_EMPTY or background
+
+
 def train_loader(
     cfg: Config, datasets: Sequence[Dataset], *, start_iteration: int, pin_memory: bool
 ) -> Loader:
@@ -191,7 +203,7 @@ def train_loader(
         seed=cfg.RNG_SEED,
         max_iter=cfg.SOLVER.MAX_ITER,
         start_iteration=start_iteration,
-        keep_empty=t.KEEP_EMPTY,
+        keep_empty=trains_on_empty(cfg),
         pin_memory=pin_memory,
         **_shared(cfg),
     )

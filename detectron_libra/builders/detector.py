@@ -1,24 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configuration to detector."""
 
-import logging
-import math
-
 from torch import nn
 
 from detectron_libra.builders.rcnn import build_fast_rcnn, build_faster_rcnn, build_rpn_only
 from detectron_libra.builders.retinanet import build_retinanet
-from detectron_libra.config.fields import values_of
-from detectron_libra.config.schema import KEYS, Config
+from detectron_libra.config.schema import Config
 from detectron_libra.errors import UsageError
-
-log = logging.getLogger(__name__)
-
-#: Keys that would change what comes out, but do not yet: told when they are set.
-WITHOUT_EFFECT_YET = (
-    "TRAIN.BBOX_THRESH",
-    "TRAIN.GT_MIN_AREA",
-)
 
 
 def loss_weights(cfg: Config) -> dict[str, float]:
@@ -31,24 +19,6 @@ def loss_weights(cfg: Config) -> dict[str, float]:
     return second | first
 
 
-def refuse_what_is_missing(cfg: Config) -> None:
-    """Keys that parse but have no effect yet: an error where they ask for something.
-
-    Raises:
-        UsageError: naming the key.
-    """
-    values = values_of(cfg)
-    if cfg.GROUP_NORM.NUM_GROUPS < 1 or cfg.GROUP_NORM.DIM_PER_GP > 0:
-        raise UsageError(
-            "GROUP_NORM.DIM_PER_GP: not available yet; set it to -1, and GROUP_NORM.NUM_GROUPS to 1 or more"
-        )
-    ignored = [name for name in WITHOUT_EFFECT_YET if values[name] != KEYS[name].default]
-    if ignored:
-        log.warning("%s: without effect yet", ", ".join(ignored))
-    if not math.isfinite(cfg.SOLVER.BASE_LR):
-        raise UsageError(f"SOLVER.BASE_LR: {cfg.SOLVER.BASE_LR} is not a finite number")
-
-
 def build_detector(cfg: Config, num_classes: int) -> nn.Module:
     """The detector that the configuration describes, with random weights.
 
@@ -58,7 +28,6 @@ def build_detector(cfg: Config, num_classes: int) -> nn.Module:
     Raises:
         UsageError: a key asks for what there is not.
     """
-    refuse_what_is_missing(cfg)
     if cfg.RETINANET.RETINANET_ON:
         return build_retinanet(cfg, num_classes)
     if cfg.MODEL.RPN_ONLY:  # as in Detectron it wins over FASTER_RCNN, whose second stage then is left out

@@ -22,6 +22,7 @@ RPN_SMOOTH_L1_BETA = 1 / 9  # Detectron's rpn_heads.py
 def proposal_rule(cfg: Config, *, training: bool) -> ProposalRule:
     """How many proposals go on."""
     keys = cfg.TRAIN if training else cfg.TEST
+    pyramid_of_detectron = cfg.FPN.FPN_ON and geometry_of(cfg).rules == "detectron"
     return ProposalRule(
         pre_nms_top_n=keys.RPN_PRE_NMS_TOP_N or EVERY_BOX,
         post_nms_top_n=keys.RPN_POST_NMS_TOP_N or EVERY_BOX,
@@ -29,9 +30,11 @@ def proposal_rule(cfg: Config, *, training: bool) -> ProposalRule:
         min_size=keys.RPN_MIN_SIZE,
         # Detectron cuts where it collects the levels of a pyramid; per image elsewhere: on one level, in
         # mmdetection, and what is meant where a batch is larger than Detectron's two
-        per_batch=training and cfg.FPN.FPN_ON and geometry_of(cfg).rules == "detectron",
+        per_batch=training and pyramid_of_detectron,
         geometry=geometry_of(cfg),
         box_clip=cfg.BBOX_XFORM_CLIP,
+        # Detectron takes the padded size for the image's at test time, and its published figures are of that
+        frame_stride=cfg.FPN.COARSEST_STRIDE if pyramid_of_detectron and not training else 1,
     )
 
 

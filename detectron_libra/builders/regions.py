@@ -6,7 +6,7 @@ import re
 from torch import nn
 
 from detectron_libra.builders.backbone import Features, build_res5_head
-from detectron_libra.builders.rules import box_loss, detection_rule, iou_sampling
+from detectron_libra.builders.rules import box_loss, detection_rule, iou_sampling, norm_groups
 from detectron_libra.config.schema import Config
 from detectron_libra.errors import UsageError
 from detectron_libra.modeling.detectors.regions import Pooling, RegionHead
@@ -27,7 +27,7 @@ def box_head(cfg: Config, channels: int) -> nn.Module:
         "add_roi_2mlp_head": lambda: TwoMLPHead(**size),
         "add_roi_Xconv1fc_head": lambda: XConvFCHead(**size, **convs, norm="none"),
         "add_roi_Xconv1fc_gn_head": lambda: XConvFCHead(
-            **size, **convs, norm="group", groups=cfg.GROUP_NORM.NUM_GROUPS
+            **size, **convs, norm="group", norm_groups=norm_groups(cfg), norm_eps=cfg.GROUP_NORM.EPSILON
         ),
     }
     module, _, name = f.ROI_BOX_HEAD.rpartition(".")
@@ -101,5 +101,6 @@ def region_head(
         box_weights=cfg.MODEL.BBOX_REG_WEIGHTS,
         box_loss=box_loss(cfg, FAST_RCNN_SMOOTH_L1_BETA),
         detection=detection_rule(cfg, cfg.TEST.SCORE_THRESH),
+        box_threshold=t.BBOX_THRESH,
         crowd_threshold=crowd_threshold,
     )

@@ -9,6 +9,7 @@ from detectron_libra.builders.rules import (
     detection_rule,
     geometry_of,
     iou_sampling,
+    norm_groups,
 )
 from detectron_libra.config.schema import Config
 from detectron_libra.errors import UsageError
@@ -33,7 +34,7 @@ def build_retinanet(cfg: Config, num_classes: int) -> RetinaNet:
         num_classes=num_classes - 1,
         prior=r.PRIOR_PROB,
         norm=r.HEAD_NORM,
-        norm_groups=cfg.GROUP_NORM.NUM_GROUPS,
+        norm_groups=norm_groups(cfg),
         norm_eps=cfg.GROUP_NORM.EPSILON,
         share_towers=r.SHARE_CLS_BBOX_TOWER,
         softmax=r.SOFTMAX,

@@ -6,6 +6,7 @@ from torch import nn
 from detectron_libra.config.schema import Config
 from detectron_libra.geometry import GEOMETRIES, Geometry
 from detectron_libra.modeling.losses import BalancedL1Loss, SmoothL1Loss
+from detectron_libra.modeling.norm import ChannelsPerGroup, Groups
 from detectron_libra.modeling.sampling import IoUSampling
 from detectron_libra.modeling.suppression import BoxVoting, DetectionRule, SoftNMS
 
@@ -15,6 +16,12 @@ EVERY_BOX = 1 << 30  # a limit that limits nothing: the meaning of 0 in Detectro
 def geometry_of(cfg: Config) -> Geometry:
     """The box convention."""
     return GEOMETRIES[cfg.MODEL.BOX_GEOMETRY]
+
+
+def norm_groups(cfg: Config) -> Groups:
+    """Groups of every GroupNorm: GROUP_NORM.NUM_GROUPS of them, or as many as GROUP_NORM.DIM_PER_GP gives."""
+    g = cfg.GROUP_NORM
+    return ChannelsPerGroup(g.DIM_PER_GP) if g.DIM_PER_GP > 0 else g.NUM_GROUPS
 
 
 def box_loss(cfg: Config, smooth_l1_beta: float) -> nn.Module:
@@ -52,4 +59,6 @@ def detection_rule(cfg: Config, score_threshold: float) -> DetectionRule:
         voting=BoxVoting(voting.VOTE_TH, voting.SCORING_METHOD, voting.SCORING_METHOD_BETA)
         if voting.ENABLED
         else None,
+        # Detectron cuts an R-CNN's detections at a score and a RetinaNet's at a number
+        keep_ties=cfg.MODEL.BOX_GEOMETRY == "detectron" and not cfg.RETINANET.RETINANET_ON,
     )

@@ -15,7 +15,7 @@ from detectron_libra.builders.data import count_classes, load_test_datasets, loa
 from detectron_libra.builders.detector import build_detector, loss_weights
 from detectron_libra.builders.recall import TASK
 from detectron_libra.builders.report import check_expectations, measure
-from detectron_libra.builders.solver import build_solver
+from detectron_libra.builders.solver import build_solver, warn_of_missing_processes
 from detectron_libra.builders.start import Start, copy_weights, find_start, refuse_changes, remove_earlier
 from detectron_libra.builders.testing import detect_on, precision_of, test_datasets
 from detectron_libra.builders.weights import read_weights
@@ -99,15 +99,7 @@ def prepare(cfg: Config, folder: Path, skip_test: bool) -> Run:
     if not skip_test:
         check_expectations(cfg, test_sets)
     cfg = infer(with_values(cfg, {"MODEL.NUM_CLASSES": count_classes(cfg, names)}))
-    if cfg.NUM_GPUS > 1:
-        log.warning(
-            "NUM_GPUS is %d, but this run is one process: a step has %d images, not %d; "
-            "scale SOLVER.BASE_LR and the schedule, or set SOLVER.REFERENCE_BATCH %d",
-            cfg.NUM_GPUS,
-            cfg.TRAIN.IMS_PER_BATCH,
-            cfg.TRAIN.IMS_PER_BATCH * cfg.NUM_GPUS,
-            cfg.TRAIN.IMS_PER_BATCH * cfg.NUM_GPUS,
-        )
+    warn_of_missing_processes(cfg)
     return Run(cfg, folder, device, train_sets, test_sets)
 
 

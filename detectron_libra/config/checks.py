@@ -27,6 +27,7 @@ def pyramid_levels(cfg: Config) -> tuple[int, int]:
 def contradictions(cfg: Config) -> Iterator[Contradiction]:
     """Everything in ``cfg`` that cannot be, each with its remedy."""
     yield from _model(cfg)
+    yield from _group_norm(cfg)
     yield from _pyramid(cfg)
     yield from _sampling(cfg)
     yield from _solver(cfg)
@@ -61,6 +62,15 @@ def _model(cfg: Config) -> Iterator[Contradiction]:
         )
     if retinanet and not cfg.FPN.FPN_ON:
         yield ("FPN.FPN_ON", "RETINANET.RETINANET_ON"), "a RetinaNet needs the pyramid; set FPN.FPN_ON True"
+
+
+def _group_norm(cfg: Config) -> Iterator[Contradiction]:
+    size, count = cfg.GROUP_NORM.DIM_PER_GP, cfg.GROUP_NORM.NUM_GROUPS
+    keys = ("GROUP_NORM.DIM_PER_GP", "GROUP_NORM.NUM_GROUPS")
+    if size > 0 and count > 0:
+        yield keys, f"{size} goes with GROUP_NORM.NUM_GROUPS -1, not {count}; set one of the two to -1"
+    if size < 1 and count < 1:
+        yield keys, f"{size} goes with GROUP_NORM.NUM_GROUPS 1 or more, not {count}; set one of the two"
 
 
 def _pyramid(cfg: Config) -> Iterator[Contradiction]:

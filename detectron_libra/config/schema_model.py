@@ -79,7 +79,7 @@ class Rpn:
     """The RPN on a single level (C4)."""
 
     RPN_ON: bool = key(False, "Inferred: True for MODEL.FASTER_RCNN and MODEL.RPN_ONLY.")
-    SIZES: tuple[int, ...] = key((64, 128, 256, 512), "Sides of the anchors.", unit="px", of=int, min=1)
+    SIZES: tuple[float, ...] = key((64, 128, 256, 512), "Sides of the anchors.", unit="px", of=float, above=0)
     STRIDE: int = key(16, "Stride of the level.", unit="px", min=1)
     ASPECT_RATIOS: tuple[float, ...] = key(
         (0.5, 1, 2), "Height over width of the anchors.", of=float, above=0
@@ -156,6 +156,6 @@ class Resnets:
 class GroupNorm:
     """GroupNorm."""
 
-    DIM_PER_GP: int = key(-1, "Channels per group; -1: use NUM_GROUPS.", min=-1)
-    NUM_GROUPS: int = key(32, "Groups; fewer where the channels are few.", min=-1)
+    DIM_PER_GP: int = key(-1, "Channels per group, with NUM_GROUPS -1; -1: use NUM_GROUPS.", min=-1)
+    NUM_GROUPS: int = key(32, "Groups; fewer where the channels are few; -1: use DIM_PER_GP.", min=-1)
     EPSILON: float = key(1e-5, "Added to the variance.", above=0)

@@ -24,7 +24,7 @@ class Train:
     BG_THRESH_HI: float = key(0.5, "A proposal is negative below this IoU.", min=0, max=1)
     BG_THRESH_LO: float = key(0.0, "A proposal is negative from this IoU on.", min=0, max=1)
     USE_FLIPPED: bool = key(True, "Train on every image and on its mirror image.")
-    BBOX_THRESH: float = key(0.5, "IoU from which a proposal gets regression targets.", min=0, max=1)
+    BBOX_THRESH: float = key(0.5, "IoU from which a positive proposal learns a box too.", min=0, max=1)
     SNAPSHOT_ITERS: int = key(80000, "Iterations between checkpoints, divided by NUM_GPUS.", min=1)
     PROPOSAL_FILES: tuple[str, ...] = key((), "Proposal files, one per training set.", of=str)
     ASPECT_GROUPING: bool = key(True, "Make batches of images that are all wide or all tall.")
@@ -39,7 +39,12 @@ class Train:
     RPN_STRADDLE_THRESH: int = key(0, "How far an anchor may leave the image; -1: any.", unit="px", min=-1)
     RPN_MIN_SIZE: int = key(0, "Smallest side of a proposal, in the original image.", unit="px", min=0)
     CROWD_FILTER_THRESH: float = key(0.7, "Proposals inside a crowd by this share are dropped.", min=0, max=1)
-    GT_MIN_AREA: int = key(-1, "Boxes of a smaller area are dropped; -1: none.", unit="px^2", min=-1)
+    GT_MIN_AREA: int = key(
+        -1,
+        "Training boxes of a smaller `area` (else width x height) are dropped; -1: none.",
+        unit="px^2",
+        min=-1,
+    )
     FREEZE_CONV_BODY: bool = key(False, "Keep the whole backbone as it is.")
     AUTO_RESUME: bool = key(True, "Continue from the newest checkpoint in the output folder.")
     COPY_WEIGHTS: bool = key(False, "Copy the file of WEIGHTS into the folder of the run.")

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from detectron_libra.data.faults import DROP, ERROR, NOTE, Faults
@@ -11,6 +14,19 @@ from detectron_libra.data.faults import DROP, ERROR, NOTE, Faults
 SLACK_PX = 1.0
 #: Share of boxes leaving their image from which x1 y1 x2 y2 in the place of x y width height is likely.
 SUSPICIOUS_SHARE = 0.2
+
+
+def stated_area(annotation: Mapping[str, Any]) -> float:
+    """Area of an object in square pixels: its ``area`` (of the mask, in COCO), or that of its box without one.
+
+    Args:
+        annotation: with a ``bbox`` of four numbers x y width height.
+    """
+    area = annotation.get("area")
+    if isinstance(area, (int, float)) and not isinstance(area, bool):
+        return area
+    _, _, width, height = annotation["bbox"]
+    return max(width, 0.0) * max(height, 0.0)
 
 
 def look_at_boxes(xywh: np.ndarray, sizes: np.ndarray, faults: Faults) -> None:

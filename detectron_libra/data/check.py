@@ -28,6 +28,7 @@ def load_checked(
     workers: int = 0,
     class_names: tuple[str, ...] | None = None,
     need_boxes: bool = False,
+    min_area: float = -1,
     file_prefix: str = "",
 ) -> Dataset:
     """coco.load_coco and check_dataset, so that faults of the JSON and of the images are told together.
@@ -48,6 +49,7 @@ def load_checked(
         extent=extent,
         class_names=class_names,
         need_boxes=need_boxes,
+        min_area=min_area,
         file_prefix=file_prefix,
         strict=False,
     )

@@ -133,6 +133,7 @@ def load_coco(
     extent: float,
     class_names: tuple[str, ...] | None = None,
     need_boxes: bool = False,
+    min_area: float = -1,
     file_prefix: str = "",
     strict: bool = True,
 ) -> Dataset:
@@ -145,6 +146,7 @@ def load_coco(
         extent: of the geometry: 1 makes x2 = x1 + max(0, w - 1), 0 makes it x1 + w.
         class_names: those of the training set, which this set must have too; None takes what is there.
         need_boxes: refuse a file without a box to learn from (a training set).
+        min_area: annotations of a smaller area (boxes.stated_area) are dropped, in square pixels; -1 drops none.
         file_prefix: put before every file name (see catalog.FILE_PREFIXES).
         strict: raise for faulty entries; False leaves them in ``problems`` for check.check_dataset.
 
@@ -164,6 +166,7 @@ def load_coco(
         extent=extent,
         class_names=class_names,
         need_boxes=need_boxes,
+        min_area=min_area,
         file_prefix=file_prefix,
         strict=strict,
     )
@@ -178,6 +181,7 @@ def from_content(
     extent: float,
     class_names: tuple[str, ...] | None = None,
     need_boxes: bool = False,
+    min_area: float = -1,
     file_prefix: str = "",
     strict: bool = True,
 ) -> Dataset:
@@ -186,7 +190,8 @@ def from_content(
     entries.require_keys(content, annotation_file, need_boxes)
     categories = entries.read_categories(content["categories"], faults, class_names)
     images = entries.read_images(content["images"], image_dir, file_prefix, faults)
-    boxes = entries.read_annotations(content.get("annotations", []), images, categories, faults, extent)
+    listed = content.get("annotations", [])
+    boxes = entries.read_annotations(listed, images, categories, faults, extent, min_area)
     if need_boxes and not faults.error_lines() and not (~boxes.crowd).any():
         faults.add("error", "no usable box in it: every annotation is a crowd or was dropped", "annotations")
     order = np.argsort(boxes.image, kind="stable")

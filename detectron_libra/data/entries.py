@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from detectron_libra.data import images as image_files
-from detectron_libra.data.boxes import clean_boxes, look_at_boxes
+from detectron_libra.data.boxes import clean_boxes, look_at_boxes, stated_area
 from detectron_libra.data.faults import DROP, ERROR, NOTE, Faults
 from detectron_libra.errors import InputError
 
@@ -123,9 +123,9 @@ def read_images(listed: list, image_dir: str, prefix: str, faults: Faults) -> Im
 
 
 def read_annotations(
-    listed: list, images: Images, categories: Categories, faults: Faults, extent: float
+    listed: list, images: Images, categories: Categories, faults: Faults, extent: float, min_area: float
 ) -> Boxes:
-    """The annotations that can be used; see boxes.clean_boxes for what is dropped."""
+    """The annotations that can be used; see coco.load_coco and boxes.clean_boxes for what is dropped."""
     faults.annotations = len(listed)
     image, classes, crowd, raw, names = [], [], [], [], []
     seen: set = set()
@@ -147,6 +147,8 @@ def read_annotations(
             )
         elif entry.get("ignore") in (1, "1"):
             faults.add(DROP, "marked 'ignore'", name)
+        elif stated_area(entry) < min_area:
+            faults.add(DROP, f"an area under {min_area:g} square pixels (TRAIN.GT_MIN_AREA)", name)
         else:
             image.append(where)
             classes.append(what)

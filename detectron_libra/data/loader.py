@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -62,8 +63,10 @@ class Loader:
             # Now, not when the interpreter exits: an error that holds this frame would keep them until then,
             # and it waits for them for ever, since they do not heed SIGTERM. torch has no public way.
             self._batches = None
+            # Its handler may tell of a dead worker once more meanwhile, and would hide the error that names the remedy.
             if hasattr(batches, "_shutdown_workers"):
-                batches._shutdown_workers()
+                with suppress(RuntimeError):
+                    batches._shutdown_workers()
 
     def _receive(self, batches: Iterator[Any]) -> Batch | LibraError | None:
         """The next batch or the error of the worker that was to make it; None after the last one."""

@@ -123,8 +123,7 @@ def test_batches(count: int, views: Sequence[Sample], images_per_batch: int) -> 
 
     Args:
         count: records.
-        views: how they are shown; the place in ``index`` is not looked at. The views of the same images follow
-            one another.
+        views: how they are shown, whatever their ``index``; the views of the same images follow one another.
     """
     groups = [range(count)[k : k + images_per_batch] for k in range(0, count, images_per_batch)]
     return [tuple(replace(view, index=i) for i in group) for group in groups for view in views]

@@ -34,6 +34,7 @@ def load_voc(
     class_names: tuple[str, ...] | None = None,
     expected: tuple[str, ...] | None = None,
     need_boxes: bool = False,
+    min_area: float = -1,
     strict: bool = True,
 ) -> Dataset:
     """Read a PASCAL VOC data set. ``difficult`` objects are crowds: counted neither as found nor as missed.
@@ -48,7 +49,7 @@ def load_voc(
         class_names: in order; None takes the names in the annotations, sorted.
         expected: the classes of the training set, which this set must have; they are its ``class_names`` too,
             since a split may lack a class.
-        need_boxes, strict: as in load_coco.
+        need_boxes, min_area, strict: as in load_coco.
 
     Returns:
         Dataset with ``voc`` set; the id of an image is its place in the list, from 1.
@@ -69,6 +70,7 @@ def load_voc(
         extent=extent,
         class_names=expected,
         need_boxes=need_boxes,
+        min_area=min_area,
         strict=strict,
     )
     eleven_points = 0 < (year or year_of(folder)) < AREA_SINCE

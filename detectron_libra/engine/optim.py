@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 NORMALISATION = (nn.GroupNorm, nn.LayerNorm, nn.modules.batchnorm._NormBase)
 KINDS = ("sgd", "adamw")
+#: Detectron rescales its momentum at a jump from a higher rate than this only (modeling/detector.py, _SetNewLr).
+SMALLEST_RESCALED = 1e-7
 
 
 def build_optimizer(
@@ -86,7 +88,7 @@ def set_lr(optimizer: Optimizer, lr: float, *, scale_momentum: bool = True, thre
     """
     old = optimizer.param_groups[0]["lr"] / optimizer.param_groups[0]["lr_factor"]
     if lr != old and lr > 0:
-        jump = old > 0 and max(lr / old, old / lr) > threshold
+        jump = old > SMALLEST_RESCALED and max(lr / old, old / lr) > threshold
         if not (scale_momentum and jump):
             _scale_momentum(optimizer, old / lr)
     _write_lr(optimizer, lr)

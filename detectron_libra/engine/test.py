@@ -69,12 +69,8 @@ def detect(
     try:
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             batches = _until(stop, bar)
-            pairs = (
-                _plain(model, batches, device)
-                if merging is None
-                else _merged(model, batches, device, merging)
-            )
-            for meta, detections in pairs:
+            results = _merged(model, batches, device, merging) if merging else _plain(model, batches, device)
+            for meta, detections in results:
                 found[meta.image_id] = detections.to("cpu")
                 if told and hidden:
                     told(len(found))
@@ -112,6 +108,9 @@ def _merged(
             with memory_errors_named(batch):
                 found.append(model.candidates(batch.to(device), **options))
         rule = model.detection
-        for meta, *views in zip(first.metas, *found, strict=True):
-            together = merge(views, merging, score_threshold=rule.score_threshold)
-            yield meta, best_detections(together, rule)
+        with memory_errors_named(first):
+            results = [
+                best_detections(merge(views, merging, score_threshold=rule.score_threshold), rule)
+                for views in zip(*found, strict=True)
+            ]
+        yield from zip(first.metas, results, strict=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from detectron_libra.modeling.assignment import assign, inside_crowd, invert, reaches
-from detectron_libra.ops.match_boxes import match_boxes
+from detectron_libra.ops.match_boxes import match_boxes, max_overlap_with
 from detectron_libra.structures import Targets
 
 RULES = ("detectron", "continuous")
@@ -58,12 +58,14 @@ class ProposalMatch:
 
     Attributes:
         iou: (N, P) float32, largest IoU; -1 for proposals that must not be sampled.
-        index: (N, P) int64, that ground truth.
+        index: (N, P) int64, that ground truth, whose class a positive learns.
+        box_index: (N, P) int64, ground truth whose box a positive learns.
         num_gt: G, rows of padded ground truth.
     """
 
     iou: Tensor
     index: Tensor
+    box_index: Tensor
     num_gt: int
 
 
@@ -79,6 +81,16 @@ def inside_image(boxes: Tensor, sizes: Tensor, straddle: float) -> Tensor | None
         return None
     before = (boxes[:, :2] >= -straddle).all(1)
     return before & (boxes[:, 2:] < sizes.flip(1)[:, None] + straddle).all(2)
+
+
+def any_missed(anchors: Tensor, targets: Targets, candidates: Tensor | None, extent: float) -> Tensor:
+    """(N, 1) bool: images with a ground truth that no anchor (M, 4) overlaps; ``candidates`` (N, M) or all."""
+    images = len(targets.boxes)
+    if candidates is None:
+        candidates = torch.ones(images, len(anchors), dtype=torch.bool, device=anchors.device)
+    boxes = anchors.expand(images, -1, -1)
+    covered = max_overlap_with(targets.boxes, boxes, candidates, extent=extent) > 0
+    return (targets.valid & ~covered).any(1, keepdim=True)
 
 
 def gather_classes(targets: Targets, index: Tensor) -> Tensor:
@@ -155,7 +167,8 @@ def label_anchors_rpn(
     """Candidates for the sample that the region proposal network learns from.
 
     Rule "detectron": every anchor below ``negative`` is a candidate for background, even when it is the
-    best of a ground truth and so one for foreground too. Rule "continuous": none is both.
+    best of a ground truth and so one for foreground too; and a ground truth that none overlaps makes all of its
+    image candidates for foreground, since all are its best, with 0. Rule "continuous": none is both.
 
     Args:
         anchors: (M, 4) float32 pixels, all levels.
@@ -190,10 +203,15 @@ def label_anchors_rpn(
         min_best_iou=min_positive,
         candidates=candidates,
     )
+    missed = any_missed(anchors, targets, candidates, extent)
     background = best.iou < negative
     for unfit in (inside_crowd(anchors, targets, crowd_threshold, extent), invert(candidates)):
         background = background if unfit is None else background & ~unfit
-    foreground = reaches(best.iou, positive) | (best.best_for >= 0)
+    foreground = (
+        reaches(best.iou, positive)
+        | (best.best_for >= 0)
+        | (missed if candidates is None else missed & candidates)
+    )
     return RPNMatch(foreground, background, best.index, best.iou)
 
 
@@ -205,24 +223,32 @@ def match_proposals(
     *,
     threshold: float,
     extent: float,
+    rule: str = "detectron",
     crowd_threshold: float | None = None,
 ) -> ProposalMatch:
     """Overlap of each proposal with ground truth, as the second stage samples by it.
 
-    Crowds match nothing, unlike in Detectron, where a proposal can take a crowd's class.
+    Rule "detectron": a proposal can take the class of a crowd; its box is that of the best single object all the
+    same. Rule "continuous": crowds match nothing.
 
     Args:
         boxes: (N, P, 4) float32 pixels; valid: (N, P) bool.
         targets: ground truth of the batch.
         threshold: IoU from which a proposal is foreground.
         extent: pixels added to x2 - x1 to get a width.
-        crowd_threshold: share of a proposal inside a crowd above which it is no background; None: crowds are.
+        crowd_threshold: share of a proposal inside a crowd above which it is left out (rule "detectron"), or is no
+            background ("continuous"); None: crowds are background.
 
-    Source: Detectron's roi_data/fast_rcnn.py and datasets/json_dataset.py.
+    Source: Detectron's roi_data/fast_rcnn.py, datasets/json_dataset.py and datasets/roidb.py.
     """
-    found = match_boxes(boxes, targets.boxes, targets.valid, extent=extent)
+    check_rule(rule)
+    single = match_boxes(boxes, targets.boxes, targets.valid, extent=extent)
+    found = single
+    if rule == "detectron":
+        found = match_boxes(boxes, targets.boxes, targets.classes > 0, extent=extent)
     unfit = ~valid
     crowded = inside_crowd(boxes, targets, crowd_threshold, extent)
     if crowded is not None:
-        unfit = unfit | (crowded & (found.iou < threshold))
-    return ProposalMatch(torch.where(unfit, -1.0, found.iou), found.index, targets.boxes.shape[1])
+        unfit = unfit | (crowded if rule == "detectron" else crowded & (found.iou < threshold))
+    iou = torch.where(unfit, -1.0, found.iou)
+    return ProposalMatch(iou, found.index, single.index, targets.boxes.shape[1])

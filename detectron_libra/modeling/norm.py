@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import gcd
 
 import torch
@@ -17,16 +18,41 @@ NORMS = ("affine", "batch", "group", "none")
 MIN_CHANNELS_PER_GROUP = 2
 
 
-def group_count(channels: int, groups: int) -> int:
+@dataclass(frozen=True)
+class ChannelsPerGroup:
+    """Says how many channels a group has, where otherwise the number of groups is said."""
+
+    channels: int
+
+
+#: Groups of a GroupNorm: their number, or their size.
+Groups = int | ChannelsPerGroup
+
+
+def group_count(channels: int, groups: Groups) -> int:
     """The number of groups for ``channels``: ``groups`` where it fits, else a common divisor.
 
     Keeps at least two channels a group: 32 groups for 64 channels and more (Detectron's numbers), 16 for 32,
-    4 for 24.
+    4 for 24. ``ChannelsPerGroup`` has to fit.
+
+    Raises:
+        UsageError: the channels are no multiple of those of a group.
+
+    Source: Detectron's utils/net.py, get_group_gn.
     """
+    if isinstance(groups, ChannelsPerGroup):
+        if channels % groups.channels:
+            raise UsageError(
+                f"GROUP_NORM.DIM_PER_GP: {groups.channels} does not divide {channels} channels; set a divisor, or "
+                "GROUP_NORM.NUM_GROUPS instead"
+            )
+        return channels // groups.channels
+    if channels % groups == 0 and channels // groups >= MIN_CHANNELS_PER_GROUP:
+        return groups
     return gcd(groups, max(channels // MIN_CHANNELS_PER_GROUP, 1))
 
 
-def make_norm(kind: str, channels: int, *, groups: int = 32, eps: float = 1e-5) -> nn.Module:
+def make_norm(kind: str, channels: int, *, groups: Groups = 32, eps: float = 1e-5) -> nn.Module:
     """A normalisation layer; a fresh one leaves statistics as they are (weight 1, bias 0).
 
     Args:
@@ -34,7 +60,7 @@ def make_norm(kind: str, channels: int, *, groups: int = 32, eps: float = 1e-5) 
             BatchNorm with running statistics; ``group``: GroupNorm, for small batches and random weights;
             ``none``: nothing, the convolution then has a bias.
         channels: channels of the input.
-        groups: of ``group``, reduced by :func:`group_count` where the channels are few.
+        groups: of ``group``; a number is reduced by :func:`group_count` where the channels are few.
         eps: added to the variance (``batch`` and ``group``).
 
     Returns:

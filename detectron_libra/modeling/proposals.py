@@ -28,6 +28,8 @@ class ProposalRule:
         per_batch: the last cut is over the images of the batch together, as Detectron trains.
         geometry: the box convention.
         box_clip: bound of the decoded log sizes.
+        frame_stride: boxes may reach to the next multiple of it in pixels beyond the image, which is where Detectron's
+            padding ends at test time; 1: to the image's border.
     """
 
     pre_nms_top_n: int
@@ -37,6 +39,7 @@ class ProposalRule:
     per_batch: bool
     geometry: Geometry
     box_clip: float
+    frame_stride: int = 1
 
 
 def best_of_level(
@@ -116,6 +119,7 @@ def make_proposals(
 
     Source: Detectron's ops/generate_proposals.py and collect_and_distribute_fpn_rpn_proposals.py.
     """
+    sizes = (sizes + rule.frame_stride - 1) // rule.frame_stride * rule.frame_stride
     levels = [
         best_of_level(*level, sizes, scales, rule) for level in zip(logits, deltas, anchors, strict=True)
     ]

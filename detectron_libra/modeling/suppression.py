@@ -57,6 +57,7 @@ class DetectionRule:
         regress: boxes are decoded; otherwise the proposals or anchors themselves are reported.
         soft: instead of dropping boxes at ``nms_threshold``, or None.
         voting: after suppression, or None.
+        keep_ties: of equal scores at the last place all are kept, not the first alone.
     """
 
     score_threshold: float
@@ -67,6 +68,7 @@ class DetectionRule:
     regress: bool = True
     soft: SoftNMS | None = None
     voting: BoxVoting | None = None
+    keep_ties: bool = False
 
 
 def suppress(found: Candidates, rule: DetectionRule) -> Candidates:
@@ -98,12 +100,13 @@ def vote(kept: Candidates, found: Candidates, voting: BoxVoting, *, extent: floa
 def best_detections(found: Candidates, rule: DetectionRule) -> Detections:
     """Suppression and voting per class, then the best of the image, sorted by score.
 
-    Of equal scores at the last place the first candidate stays; Detectron's R-CNN keeps them all.
-
     Source: Detectron's core/test.py, box_results_with_nms_and_limit.
     """
     kept = suppress(found, rule)
     if rule.voting is not None:
         kept = vote(kept, found, rule.voting, extent=rule.geometry.extent)
-    order = kept.scores.argsort(descending=True, stable=True)[: rule.detections_per_image]
-    return Detections(*(values[order] for values in kept))
+    order = kept.scores.argsort(descending=True, stable=True)
+    count = rule.detections_per_image
+    if rule.keep_ties and len(order) > count:
+        count = int((kept.scores >= kept.scores[order[count - 1]]).sum())
+    return Detections(*(values[order[:count]] for values in kept))

@@ -12,6 +12,7 @@ from detectron_libra.builders.augmentation import merging, views
 from detectron_libra.builders.data import test_loader as loader_of
 from detectron_libra.builders.detector import build_detector
 from detectron_libra.data.folder import as_dataset
+from detectron_libra.data.proposals import with_proposals
 from detectron_libra.engine.test import detect
 from detectron_libra.geometry import GEOMETRIES
 from detectron_libra.modeling.merging import Merging
@@ -140,6 +141,38 @@ def test_every_detector_adds_what_its_views_find(kind, noise):
         result = detect(model, loader_of(cfg, noise, pin_memory=False), merging=merging(cfg))
         found += [rows(d) for d in result.detections.values()]
     assert len(found) == 2 and found[0] and found[0] < found[1]
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+@pytest.mark.parametrize(("heuristic", "times"), [("AVG", 1), ("ID", 1), ("UNION", 10)])
+def test_stored_proposals_are_shown_as_each_view_is(name, heuristic, times, noise):
+    """Fixed proposals are mirrored, stretched and scaled with the image; unregressed they come back unchanged."""
+    boxes = torch.tensor([[8.0, 6, 38, 52], [0, 0, 70, 30], [40, 20, 60, 58]])
+    content = {
+        "boxes": [boxes.numpy()],
+        "scores": [torch.ones(3).numpy()],
+        "ids": [noise.records[0].image_id],
+    }
+    heuristics = {"TEST__BBOX_AUG__SCORE_HEUR": heuristic, "TEST__BBOX_AUG__COORD_HEUR": heuristic}
+    keys = {
+        "TEST__NMS": 1.0,
+        "TEST__SCORE_THRESH": 0.0,
+        "TEST__DETECTIONS_PER_IM": 0,
+        "TEST__BBOX_REG": False,
+    }
+    cfg = config("fast_rcnn", MODEL__BOX_GEOMETRY=name, DEDUP_BOXES=0.0, **keys, **heuristics, **EVERY_VIEW)
+    stored = with_proposals(noise, content, "test", extent=GEOMETRIES[name].extent, limit=0)
+    model, seen = build_detector(cfg, 4), []
+    model.regions.predictor.register_forward_hook(lambda *a: seen.append(len(a[1][0])))
+    # in Detectron's geometry equal boxes suppress each other at any threshold
+    model.regions.detection = replace(model.detection, nms_threshold=2.0)
+    (found,) = detect(
+        model, loader_of(cfg, stored, pin_memory=False), merging=merging(cfg)
+    ).detections.values()
+    assert seen == [3] * 10 and len(found) == 3 * 3 * times
+    for box in found.boxes:
+        assert (boxes - box).abs().amax(1).min() < 1e-3
+    assert len(found.boxes.round().unique(dim=0)) == 3
 
 
 def test_stored_proposals_are_averaged_over_views():

@@ -13,6 +13,7 @@ from detectron_libra.modeling.heads.fast_rcnn import TwoMLPHead, XConvFCHead
 from detectron_libra.modeling.losses import BalancedL1Loss, SmoothL1Loss
 from detectron_libra.modeling.sampling import InstanceSampling, IoUSampling
 from tests.builders.small import KINDS, config, libra
+from tests.modeling.scenes import batch, targets
 
 
 def build(kind, **changes):
@@ -101,6 +102,20 @@ def test_betas_of_smooth_l1_are_detectrons():
     assert build("faster_rcnn").regions.box_loss.beta == 1.0
 
 
+def test_positives_learn_boxes_from_their_own_overlap_on():
+    """The rule: positive from FG_THRESH on, boxes from BBOX_THRESH on, which are 0.5 both where nothing is said."""
+    scene = batch([(64, 96)], targets([(8, 8, 40, 40, 1), (30, 4, 90, 60, 2)]))
+    positive = {"TRAIN__FG_THRESH": 0.05, "TRAIN__BG_THRESH_HI": 0.05}
+    losses = {}
+    for threshold in (0.05, 0.99):
+        model = build("faster_rcnn", TRAIN__BBOX_THRESH=threshold, **positive)
+        losses[threshold], metrics = model(scene)
+        assert metrics["num_fg"] > 2
+    assert build("faster_rcnn").regions.box_threshold == 0.5
+    assert losses[0.05]["cls"] == losses[0.99]["cls"]
+    assert losses[0.99]["bbox"] < 0.9 * losses[0.05]["bbox"]
+
+
 def test_negatives_per_image_arrive():
     cfg = libra("retinanet")
     negatives = build_detector(cfg, 4).rule.negatives
@@ -123,6 +138,9 @@ def test_softmax_biases_only_the_background():
 
 
 def test_head_weights_are_drawn_as_detectron_does():
+    """The rules: towers, RPN and cls_score N(0, 0.01), bbox_pred N(0, 0.001); fc6 XavierFill, +-sqrt(3 / fan_in);
+    convolutions of a head on regions MSRAFill, N(0, sqrt(2 / fan_out)).
+    """
     head = build("retinanet", FPN__DIM=64).head
     for layer in (head.cls_pred, head.box_pred, head.cls_tower[0], head.box_tower[0]):
         assert layer.weight.std().item() == pytest.approx(0.01, rel=0.1)
@@ -132,6 +150,12 @@ def test_head_weights_are_drawn_as_detectron_does():
     assert predictor.cls_score.weight.std().item() == pytest.approx(0.01, rel=0.1)
     assert predictor.bbox_pred.weight.std().item() == pytest.approx(0.001, rel=0.1)
     assert model.rpn.conv.weight.std().item() == pytest.approx(0.01, rel=0.1)
+    convs = {
+        "FAST_RCNN__ROI_BOX_HEAD": "fast_rcnn_heads.add_roi_Xconv1fc_head",
+        "FAST_RCNN__CONV_HEAD_DIM": 64,
+    }
+    conv = build("faster_rcnn", FPN__DIM=64, **convs).regions.head.convs[0]
+    assert conv.weight.std().item() == pytest.approx(math.sqrt(2 / (64 * 9)), rel=0.1)
 
 
 def test_a_shared_tower_has_no_second():
@@ -166,6 +190,14 @@ def test_the_batch_quirk_is_in_training_alone():
     model = build("faster_rcnn")
     assert model.train_proposals.per_batch and not model.test_proposals.per_batch
     assert (model.train_proposals.post_nms_top_n, model.test_proposals.post_nms_top_n) == (60, 20)
+
+
+def test_the_padding_quirk_is_at_test_time_alone_and_of_pyramids():
+    """The rule: without a pyramid nothing is padded, and in training boxes end at the image."""
+    model = build("faster_rcnn")
+    assert (model.train_proposals.frame_stride, model.test_proposals.frame_stride) == (1, 32)
+    for other in (build("faster_rcnn", MODEL__BOX_GEOMETRY="continuous"), build("c4")):
+        assert (other.train_proposals.frame_stride, other.test_proposals.frame_stride) == (1, 1)
 
 
 def test_zero_means_every_box():
@@ -221,16 +253,27 @@ def test_what_there_is_not_is_refused_by_its_key(kind, changes, key):
     assert "\n" not in str(error.value)
 
 
-def test_keys_without_effect_are_told(caplog):
-    build_detector(config("retinanet", TRAIN__GT_MIN_AREA=400, TRAIN__BBOX_THRESH=0.4), 4)
-    assert "TRAIN.BBOX_THRESH, TRAIN.GT_MIN_AREA: without effect yet" in caplog.text
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_group_norm_has_the_channels_per_group_that_are_asked_for(kind):
+    """Detectron's rule (get_group_gn): DIM_PER_GP channels a group, or NUM_GROUPS groups; one of them is -1."""
+    head = "fast_rcnn_heads.add_roi_Xconv1fc_gn_head"
+    changes = {"RESNETS__NORM": "group", "FPN__USE_GN": True, "RETINANET__HEAD_NORM": "group"}
+    changes |= {"FAST_RCNN__ROI_BOX_HEAD": head, "FAST_RCNN__CONV_HEAD_DIM": 12, "GROUP_NORM__EPSILON": 1e-3}
+    sizes = {"GROUP_NORM__DIM_PER_GP": 4, "GROUP_NORM__NUM_GROUPS": -1}
+    for more, size in ((sizes, lambda c: 4), ({"GROUP_NORM__NUM_GROUPS": 4}, lambda c: c // 4)):
+        norms = [m for m in build(kind, **changes, **more).modules() if isinstance(m, torch.nn.GroupNorm)]
+        assert len(norms) > 10 and {m.num_channels // m.num_groups for m in norms if m.eps == 1e-3} == {
+            size(m.num_channels) for m in norms
+        }
 
 
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
-        ({"GROUP_NORM__DIM_PER_GP": 16}, "GROUP_NORM.DIM_PER_GP"),
-        ({"GROUP_NORM__NUM_GROUPS": -1}, "GROUP_NORM.DIM_PER_GP"),
+        (
+            {"GROUP_NORM__DIM_PER_GP": 3, "GROUP_NORM__NUM_GROUPS": -1, "RESNETS__NORM": "group"},
+            "GROUP_NORM.DIM_PER_GP: 3 does not divide 8 channels",
+        ),
         ({"RESNETS__NUM_GROUPS": 32}, "RESNETS.NUM_GROUPS"),
         (
             {"MODEL__CONV_BODY": "FPN.add_fpn_ResNeXt101_32x8d_conv5_body", "RESNETS__NUM_GROUPS": 64},

@@ -19,6 +19,8 @@ RETINANET = ["FPN.FPN_ON", "True", "RETINANET.RETINANET_ON", "True"]
         ([*RETINANET, "LOSS.WEIGHTS.RPN_CLS", "2.0"], "LOSS.WEIGHTS.RPN_CLS: a RetinaNet has no RPN"),
         (["LIBRA.IOU_SAMPLING.NEGATIVES_PER_IM", "100"], "NEGATIVES_PER_IM: it is for RetinaNet"),
         ([*RETINANET, "LIBRA.IOU_SAMPLING.ON", "True"], "NEGATIVES_PER_IM: 0 leaves a RetinaNet nothing"),
+        (["GROUP_NORM.DIM_PER_GP", "16"], "DIM_PER_GP: 16 goes with GROUP_NORM.NUM_GROUPS -1, not 32"),
+        (["GROUP_NORM.NUM_GROUPS", "-1"], "DIM_PER_GP: -1 goes with GROUP_NORM.NUM_GROUPS 1 or more, not -1"),
     ],
 )
 def test_a_contradiction_names_its_key(opts, message):

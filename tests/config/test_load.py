@@ -156,6 +156,16 @@ def test_a_file_builds_on_another(file):
         load_config(file("_BASE_: absent.yaml\n"))
 
 
+@pytest.mark.parametrize(
+    ("rpn", "rois", "levels"), [(True, False, (3, 7)), (False, True, (2, 5)), (True, True, (2, 7))]
+)
+def test_the_pyramid_has_the_levels_of_whoever_reads_it(rpn, rois, levels):
+    """The rule: RPN_MIN..MAX_LEVEL, ROI_MIN..MAX_LEVEL, or for both from the finest to the coarsest of the two."""
+    opts = ["FPN.MULTILEVEL_RPN", str(rpn), "FPN.MULTILEVEL_ROIS", str(rois)]
+    limits = ["FPN.RPN_MIN_LEVEL", "3", "FPN.RPN_MAX_LEVEL", "7"]
+    assert pyramid_levels(load_config(None, [*opts, *limits])) == levels
+
+
 @pytest.mark.parametrize("switch", ["MODEL.FASTER_RCNN", "MODEL.RPN_ONLY"])
 def test_an_rpn_makes_the_proposals(switch):
     cfg = load_config(None, [switch, "True"])

@@ -19,6 +19,7 @@ def load(tmp_path, content, extent=1.0, **options):
 
 @pytest.mark.parametrize(("extent", "corners"), [(1.0, [4, 6, 23, 15]), (0.0, [4, 6, 24, 16])])
 def test_width_and_height_become_corners_of_the_geometry(tmp_path, extent, corners):
+    """The rule: x2 = x1 + max(0, w - 1)."""
     first = load(tmp_path, coco(), extent).records[0]
     assert first.boxes.dtype == torch.float32
     assert first.boxes[0].tolist() == corners
@@ -27,6 +28,7 @@ def test_width_and_height_become_corners_of_the_geometry(tmp_path, extent, corne
 
 @pytest.mark.parametrize(("extent", "corners"), [(1.0, [0, 0, 63, 47]), (0.0, [0, 0, 64, 48])])
 def test_boxes_are_clipped_to_the_image(tmp_path, caplog, extent, corners):
+    """The rule: corners go to [0, W - 1] and [0, H - 1] before they are judged."""
     content = coco()
     content["annotations"][0]["bbox"] = [-8, -6, 300, 300]
     assert load(tmp_path, content, extent).records[0].boxes[0].tolist() == corners
@@ -59,7 +61,23 @@ def test_several_kinds_of_drops_share_one_line(tmp_path, caplog):
         assert part in line
 
 
+@pytest.mark.parametrize(("least", "kept"), [(-1, [1, 2, 3]), (150, [1, 3]), (151, [3]), (201, [])])
+def test_small_areas_are_dropped_by_the_annotations_own_area(tmp_path, caplog, least, kept):
+    """Detectron's rule: dropped where `area` < TRAIN.GT_MIN_AREA; without `area`, ours is width x height."""
+    content = coco(2)
+    areas = {1: 150.0, 2: 149.5, 3: None}  # the boxes have 200, 192 and 200 square pixels
+    content["annotations"] = content["annotations"][:3]
+    for entry in content["annotations"]:
+        entry["category_id"] = entry["id"]
+        entry |= {"area": areas[entry["id"]]} if areas[entry["id"]] else {}
+    content["categories"] = [{"id": k, "name": str(k)} for k in (1, 2, 3)]
+    dataset = load(tmp_path, content, min_area=least)
+    assert torch.cat([r.classes for r in dataset.records]).tolist() == kept
+    assert ("an area under" in caplog.text and "TRAIN.GT_MIN_AREA" in caplog.text) == (len(kept) < 3)
+
+
 def test_ids_with_gaps_keep_detectrons_orders(tmp_path):
+    """The rules: images sorted by id; categories become 1..C in the order of the file."""
     content = coco(2)
     content["images"][0]["id"], content["images"][1]["id"] = 700, 30
     for entry in content["annotations"]:
@@ -89,6 +107,15 @@ def test_crowds_are_kept_and_marked(tmp_path):
     content["annotations"][0]["iscrowd"] = 1
     content["annotations"][1]["iscrowd"] = "0"
     assert load(tmp_path, content).records[0].crowd.tolist() == [True, False]
+
+
+def test_annotations_to_be_ignored_and_boxes_of_one_pixel_are_dropped(tmp_path, caplog):
+    """The rule: kept are annotations that are not `ignore` 1 and whose clipped corners are x2 > x1, y2 > y1."""
+    content = coco(2)
+    content["annotations"][0]["ignore"] = 1
+    content["annotations"][2]["bbox"] = [5, 5, 1, 9]
+    assert [r.classes.tolist() for r in load(tmp_path, content).records] == [[2], [2]]
+    assert "marked 'ignore' (ids 1)" in caplog.text and "(ids 3)" in caplog.text
 
 
 def test_images_without_boxes_are_records_too(tmp_path):

@@ -42,6 +42,7 @@ def same(a, b):
 
 
 def test_padding_is_zero_and_to_the_stride(dataset):
+    """The rule: padded to the largest image, rounded up to COARSEST_STRIDE for a pyramid, not rounded without one."""
     for batch in train(dataset):
         height, width = batch.images.shape[2:]
         assert height % 32 == 0 and width % 32 == 0 and batch.images.dtype == torch.uint8
@@ -72,6 +73,7 @@ def test_boxes_follow_scale_and_flips(dataset):
 
 
 def test_images_without_boxes_are_left_out_or_kept_on_request(dataset, caplog):
+    """The rule: an image without a usable box that is no crowd is not trained on."""
     assert 5 not in {m.image_id for b in train(dataset, max_iter=24) for m in b.metas}
     assert "left out 1 of 6 images" in caplog.text
     kept = [b for b in train(dataset, max_iter=24, keep_empty=True) if any(m.image_id == 5 for m in b.metas)]

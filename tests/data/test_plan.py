@@ -30,12 +30,14 @@ def epoch(p, number=0):
 
 
 def test_an_epoch_has_every_image_and_its_mirror_image():
+    """The rule: USE_FLIPPED appends a mirrored copy of every image; nothing is flipped at random."""
     p = plan()
     seen = {(s.index, s.flip_x) for batch in epoch(p) for s in batch}
     assert seen == {(k, f) for k in range(11) for f in (False, True)} and p.images_per_epoch == 22
 
 
 def test_batches_are_full_and_of_one_aspect():
+    """The rule: w >= h and w < h are groups, each shuffled and cut into batches, whose order is shuffled again."""
     for batch in epoch(plan()):
         assert len(batch) == 4
         assert len({s.index < 4 for s in batch}) == 1
@@ -61,6 +63,7 @@ def test_the_plan_is_a_function_of_seed_and_iteration():
 
 
 def test_scales_and_vertical_flips_are_drawn_evenly():
+    """The rule: the short side is drawn uniformly from TRAIN.SCALES for every image."""
     p = plan(400, tall=100, flip_y=True)
     samples = [s for batch in epoch(p) for s in batch]
     assert 0.4 < sum(s.side == 96 for s in samples) / len(samples) < 0.6

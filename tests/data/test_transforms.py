@@ -22,6 +22,7 @@ from tests import golden
     ],
 )
 def test_short_side_is_met_unless_the_long_one_would_pass(size, side, most, want):
+    """The rule: scale = side / short, but max_size / long where round(scale * long) > max_size."""
     scale, height, width = resized(*size, side=side, max_size=most)
     assert scale == pytest.approx(want[0]) and (height, width) == want[1:]
 
@@ -60,6 +61,16 @@ def test_float_resizing_equals_opencvs_numbers():
         assert np.abs(got.permute(1, 2, 0).numpy() - want).max() < 2e-3
 
 
+def test_means_may_be_subtracted_behind_float_resizing():
+    """The rule: PIXEL_MEANS are subtracted before cv2.resize. Ours go behind it: bilinear weights add up to 1."""
+    image = torch.randint(0, 256, (3, 37, 53), dtype=torch.uint8)
+    mean = torch.tensor([102.9801, 115.9465, 122.7717])[:, None, None]
+    scale, *size = resized(37, 53, side=61, max_size=100)
+    behind = resize(image, tuple(size), scale=(scale, scale), in_float=True) - mean
+    want = opencv_bilinear(image.double().numpy() - mean.double().numpy(), size, scale)
+    assert np.abs(behind.numpy() - want).max() < 2e-3
+
+
 def test_integer_resizing_is_antialiased():
     stripes = (torch.arange(64) % 2 * 255).to(torch.uint8).expand(3, 64, 64).contiguous()
     got = resize(stripes, (16, 16), scale=(0.25, 0.25), in_float=False)
@@ -76,6 +87,7 @@ def test_nothing_is_resampled_at_the_same_size():
 @pytest.mark.parametrize("extent", [0.0, 1.0])
 @pytest.mark.parametrize("axes", [(True, False), (False, True), (True, True)])
 def test_boxes_flip_with_their_pixels(extent, axes):
+    """The rule: x1' = W - x2 - 1, x2' = W - x1 - 1."""
     image = torch.zeros(3, 20, 30, dtype=torch.uint8)
     image[:, 4:9, 6:17] = 255
     box = torch.tensor([[6.0, 4.0, 17 - extent, 9 - extent]])

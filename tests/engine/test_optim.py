@@ -19,6 +19,7 @@ def gradients(model, seed):
 
 
 def test_groups_follow_detectron():
+    """The rule: biases have twice the gradient and no decay, weights wd * p, GroupNorm's scales WEIGHT_DECAY_GN."""
     model = Toy()
     names = {p: name for name, p in model.named_parameters()}
     optimizer = build_optimizer(model, lr=0.1, weight_decay=1e-4, weight_decay_gn=2e-4)
@@ -60,6 +61,21 @@ def test_momentum_is_that_of_detectron(scale):
         p.grad = g
         optimizer.step()
         torch.testing.assert_close(p.detach(), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_momentum_is_not_rescaled_when_the_rate_leaves_almost_nothing():
+    """The rule: a jump rescales V where the old rate is above 1e-7 only; V stays as it is below."""
+    for old, rescaled in ((2e-7, True), (1e-8, False)):
+        p = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+        optimizer = build_optimizer(torch.nn.ParameterList([p]), lr=old, momentum=0.9, fused=False)
+        p.grad = torch.ones_like(p)
+        optimizer.step()
+        v = old
+        set_lr(optimizer, 1e-3)
+        p.grad = torch.zeros_like(p)
+        before = p.item()
+        optimizer.step()
+        assert before - p.item() == pytest.approx(0.9 * (1e-3 if rescaled else v), rel=1e-9)
 
 
 def test_a_rate_of_zero_keeps_everything_finite():

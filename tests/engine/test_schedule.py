@@ -24,12 +24,16 @@ from detectron_libra.errors import UsageError
     ],
 )
 def test_policies(options, expected):
+    """The rules: base gamma^(it // size); base gamma^k and LRS[k] from STEPS[k] on; base (cos(pi it/n) + 1) / 2;
+    base e^(it/n log gamma).
+    """
     schedule = LearningRate(1.0, max_iter=100, **options)
     for iteration, lr in expected.items():
         assert schedule.lr(iteration) == pytest.approx(lr, abs=1e-12), iteration
 
 
 def test_warm_up_multiplies_the_policy_and_ends_at_its_iteration():
+    """The rules for it < WARM_UP_ITERS: factor; or factor * (1 - a) + a with a = it / WARM_UP_ITERS."""
     linear = LearningRate(2.0, "steps_with_decay", steps=(0, 4), warm_up_iters=10, warm_up_factor=0.2)
     assert [linear.lr(i) for i in (0, 5, 10)] == pytest.approx([2.0 * 0.2, 0.2 * 0.6, 0.2])
     constant = LearningRate(2.0, warm_up_iters=10, warm_up_factor=0.2, warm_up_method="constant")

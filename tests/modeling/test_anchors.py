@@ -28,16 +28,19 @@ def sides(boxes):
     ],
 )
 def test_rpn_sides_of_each_level_are_detectrons(level, expected):
+    """The rule: ws = round(sqrt(stride^2 / ratio)), hs = round(ws ratio), times size / stride; size 32 * 2^(l - 2)."""
     assert sides(base_anchors(2**level, [32 * 2 ** (level - 2)], RATIOS, geometry=DETECTRON)) == expected
 
 
 def test_rpn_boxes_of_p2_are_detectrons():
+    """The rule: the base cell is (0, 0, stride - 1, stride - 1), and anchors are centred at (stride - 1) / 2."""
     boxes = base_anchors(4, [32], RATIOS, geometry=DETECTRON)
     assert boxes.dtype == torch.float32
     assert boxes.tolist() == [[-22, -10, 25, 13], [-14, -14, 17, 17], [-10, -22, 13, 25]]
 
 
 def test_c4_anchors_go_ratio_by_ratio():
+    """The rule: all RPN.SIZES on one level of stride 16, ratio-major, then by size."""
     boxes = base_anchors(16, (32, 64, 128, 256, 512), RATIOS, geometry=DETECTRON)
     assert len(boxes) == 15
     assert boxes[:5].tolist() == [
@@ -65,6 +68,7 @@ def test_c4_anchors_go_ratio_by_ratio():
     ],
 )
 def test_retinanet_boxes_are_detectrons(level, row, expected):
+    """The rule: octaves outside, ratios in the order of the key inside; size = 4 * 2^(octave / 3) * 2^level."""
     boxes = octave_anchors(2**level, RETINANET_RATIOS, geometry=DETECTRON)
     assert boxes.shape == (9, 4)
     assert boxes[row].tolist() == pytest.approx(expected, abs=1e-4)
@@ -120,6 +124,7 @@ def test_whole_anchors_equal_torchvision():
 
 
 def test_grid_goes_row_column_anchor_by_whole_strides():
+    """The rule: cell k is shifted by k * stride, without half a pixel; anchors of a cell are neighbours."""
     base = base_anchors(16, [32, 64], [1.0], geometry=DETECTRON)
     (boxes,) = AnchorGrid([base], [16])([(2, 3)], "cpu")
     cells = boxes.view(2, 3, 2, 4)

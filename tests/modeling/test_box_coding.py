@@ -61,6 +61,9 @@ def test_iou_equals_mmdetection():
 
 
 def test_detectrons_widths_include_the_last_pixel():
+    """The rule: width x2 - x1 + 1, centre x1 + width / 2, d = weight (gt - ex) / size; decoded x2 = cx + width/2 -
+    1.
+    """
     box, target = torch.tensor([[10.0, 20, 19, 39]]), torch.tensor([[15.0, 20, 34, 39]])
     # 10 x 20 pixels around (15, 30); target 20 x 20 around (25, 30).
     deltas = encode(box, target, weights=(10, 10, 5, 5), extent=1)
@@ -82,6 +85,7 @@ def test_decode_undoes_encode(geometry):
 
 
 def test_growth_is_bounded_and_shrinking_only_where_asked():
+    """The rule: dw, dh = min(., log(1000 / 16)), an upper bound only; mmdetection bounds both sides."""
     box, deltas = torch.tensor([[0.0, 0, 16, 16]]), torch.tensor([[0.0, 0, 9, -9]])
     grown = decode(deltas, box, extent=0, clip_shrinking=False)
     width, height = (grown[0, 2:] - grown[0, :2]).tolist()
@@ -105,6 +109,7 @@ def test_half_precision_deltas_are_decoded_in_float32():
 
 
 def test_each_image_is_clipped_to_its_own_size():
+    """The rule: x to [0, W - 1], y to [0, H - 1]."""
     boxes = torch.tensor([-5.0, -5, 500, 500]).repeat(2, 3, 1)
     sizes = torch.tensor([[40, 60], [80, 20]])
     clipped = clip_to_size(boxes, sizes, extent=1)

@@ -21,7 +21,7 @@ def outputs(columns=CLASSES):
     return torch.randn(5, CLASSES, requires_grad=True), torch.randn(5, columns, 4, requires_grad=True)
 
 
-def run(logits, deltas, labels=LABELS, valid=VALID, box_loss=None, extent=1.0):
+def run(logits, deltas, labels=LABELS, valid=VALID, box_loss=None, extent=1.0, boxed=None):
     return fast_rcnn_losses(
         logits,
         deltas,
@@ -32,6 +32,7 @@ def run(logits, deltas, labels=LABELS, valid=VALID, box_loss=None, extent=1.0):
         box_weights=WEIGHTS,
         extent=extent,
         box_loss=box_loss or SmoothL1Loss(beta=1.0),
+        boxed=boxed,
     )
 
 
@@ -50,6 +51,7 @@ def test_both_are_divided_by_the_number_of_sampled_regions(box_loss, extent):
 
 
 def test_only_the_regions_own_class_learns_a_box():
+    """The rule: 4 of 4 * K targets, those of the region's class."""
     logits, deltas = outputs()
     run(logits, deltas)[0]["bbox"].backward()
     assert deltas.grad.any(2).nonzero().tolist() == [[0, 2], [2, 3], [3, 1]]
@@ -57,10 +59,20 @@ def test_only_the_regions_own_class_learns_a_box():
 
 @pytest.mark.parametrize("classes", [CLASSES, 2])
 def test_class_agnostic_boxes_are_in_the_second_column(classes):
+    """The rule: class-agnostic regression has two classes of boxes, and class 1 is the one in use."""
     deltas = outputs(2)[1]
     labels = LABELS.clamp(max=classes - 1)
     run(outputs()[0][:, :classes], deltas, labels)[0]["bbox"].backward()
     assert deltas.grad.any(2).nonzero().tolist() == [[0, 1], [2, 1], [3, 1]]
+
+
+def test_a_positive_that_overlaps_too_little_learns_its_class_and_no_box():
+    """The rule: regression targets are for overlaps from TRAIN.BBOX_THRESH on; divisor and classes stay."""
+    logits, deltas = outputs()
+    losses, metrics = run(logits, deltas, boxed=torch.tensor([True, True, False, True, True]))
+    losses["bbox"].backward()
+    assert deltas.grad.any(2).nonzero().tolist() == [[0, 2], [3, 1]] and metrics["num_fg"] == 3
+    torch.testing.assert_close(losses["cls"], run(logits, deltas)[0]["cls"])
 
 
 def test_padding_rows_do_not_learn_whatever_their_label():

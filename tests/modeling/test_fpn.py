@@ -22,6 +22,7 @@ def features(h, w, channels=CHANNELS):
 
 @pytest.mark.parametrize("size", [(128, 160), (101, 77)])
 def test_p2_to_p6(size):
+    """The rule: without EXTRA_CONV_LEVELS P6 is every second cell of P5's output (max-pooling 1, stride 2)."""
     neck = FPN(CHANNELS, dim=6)
     levels = neck(features(*size))
     assert neck.levels == (2, 3, 4, 5, 6) and neck.strides == (4, 8, 16, 32, 64) and neck.out_channels == 6
@@ -46,6 +47,7 @@ def test_top_down_sum_is_nearest_upsampling_and_odd_sizes_are_cropped():
 
 @pytest.mark.parametrize("relu", [True, False])
 def test_retinanet_levels_come_from_c5_and_relu_of_p6(relu):
+    """The rule: P6 = 3x3 stride 2 on C5, P7 = 3x3 stride 2 on ReLU(P6), and the head sees P6 before the ReLU."""
     neck = FPN(CHANNELS, dim=6, min_level=3, max_level=7, extra_convs=True, extra_relu=relu)
     inputs = features(128, 160)
     levels = neck(inputs)

@@ -37,6 +37,7 @@ def test_the_form_reaches_the_operator():
 
 
 def test_smooth_l1_is_detectrons():
+    """The rule: 0.5 x^2 / beta below beta, |x| - 0.5 beta above."""
     x = torch.tensor([0.05, 0.5])
     values = SmoothL1Loss(beta=0.11)(x, torch.zeros(2), reduction="none")
     torch.testing.assert_close(values, torch.tensor([0.05**2 / 0.22, 0.5 - 0.055]))

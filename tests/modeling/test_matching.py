@@ -76,6 +76,7 @@ def retinanet(gt, anchors=ANCHORS, **options):
 
 
 def test_retinanet_thresholds():
+    """The rule: positive from 0.5, background below 0.4, the rest does not train; the divisor: one more per image."""
     found = retinanet(targets([(GT, 7)]))
     assert found.labels.tolist() == [[7, 7, -1, 0, 0]]
     assert found.index[0, :2].tolist() == [0, 0]
@@ -84,12 +85,14 @@ def test_retinanet_thresholds():
 
 @pytest.mark.parametrize(("best", "label"), [(2, 7), (3, 0)])
 def test_detectrons_forced_positives_survive_above_the_negative_threshold_only(best, label):
+    """The rule: best anchors of a ground truth are made positive, then every anchor below 0.4 is set to 0."""
     found = retinanet(targets([(GT, 7)]), ANCHORS[best:])
     assert found.labels[0, 0] == label
     assert found.foreground == 2  # counted before it was taken back
 
 
 def test_detectrons_forced_positive_takes_the_class_of_its_own_best():
+    """The rule: a forced positive gets the class of its own argmax, not of the ground truth that forced it."""
     # The only anchor overlaps the first one most, but is the best of the second one too.
     gt = targets([([0, 0, 99, 89], 3), ([0, 0, 99, 49], 5)])
     assert retinanet(gt, boxes(GT)).labels.tolist() == [[3]]
@@ -152,6 +155,7 @@ def rpn_match(gt, anchors, sizes, **options):
 
 
 def test_rpn_best_anchor_may_be_background_too_as_in_detectron():
+    """The rule: background candidates have a largest IoU < 0.3 whatever their label."""
     gt = targets([(GT, 1)])
     found = rpn_match(gt, ANCHORS[3:], [[500, 500]])
     assert found.foreground.tolist() == [[True, False]]
@@ -164,6 +168,7 @@ def test_rpn_best_anchor_may_be_background_too_as_in_detectron():
 
 
 def test_rpn_anchors_that_leave_the_image_take_no_part():
+    """The rule: x1, y1 >= -T, x2 < W + T, y2 < H + T for T = RPN_STRADDLE_THRESH >= 0; a negative T keeps all."""
     gt = targets([(GT, 1)], [(GT, 1)])
     anchors = boxes([-1, 0, 99, 99], [0, 0, 99, 79], [0, 0, 49, 9])
     found = rpn_match(gt, anchors, [[100, 100], [60, 100]])
@@ -185,11 +190,30 @@ def test_rpn_crowds_are_no_background_where_asked():
 def test_proposals_in_padding_or_crowds_cannot_be_sampled():
     gt = targets([(GT, 7), ([0, 0, 330, 330], 7)], crowd=[(0, 1)])
     valid = torch.tensor([[True, True, True, True, False]])
-    parity = match_proposals(ANCHORS[None], valid, gt, threshold=0.5, extent=1)
-    assert parity.iou[0].tolist() == pytest.approx([1, 0.6, 0.45, 0.2, -1])
-    found = match_proposals(ANCHORS[None], valid, gt, threshold=0.5, extent=1, crowd_threshold=0.5)
+    options = {"threshold": 0.5, "extent": 1, "rule": "continuous"}
+    plain = match_proposals(ANCHORS[None], valid, gt, **options)
+    assert plain.iou[0].tolist() == pytest.approx([1, 0.6, 0.45, 0.2, -1])
+    found = match_proposals(ANCHORS[None], valid, gt, **options, crowd_threshold=0.5)
     assert found.iou[0].tolist() == pytest.approx([1, 0.6, -1, -1, -1])
     assert found.num_gt == 2
+
+
+def test_detectrons_proposals_take_the_class_of_a_crowd_and_the_box_of_a_single_object():
+    """Class of a proposal = argmax over ground truth INCLUDING crowd; regression target = best non-crowd one."""
+    gt = targets([(GT, 7), ([300, 0, 399, 99], 9)], crowd=[(0, 1)])
+    boxes = torch.tensor([[GT, [300, 0, 399, 79], [300, 0, 399, 20]]], dtype=torch.float32)
+    found = match_proposals(boxes, torch.ones(1, 3, dtype=torch.bool), gt, threshold=0.5, extent=1)
+    assert found.index.tolist() == [[0, 1, 1]] and found.box_index.tolist() == [[0, 0, 0]]
+    assert found.iou[0].tolist() == pytest.approx([1, 0.8, 0.21])
+
+
+def test_detectrons_filter_takes_every_stored_proposal_out_of_a_crowd():
+    """Crowd filter: more than 0.7 of a proposal's area inside a crowd => overlap -1, whatever it matches."""
+    gt = targets([(GT, 7), ([0, 0, 399, 399], 9)], crowd=[(0, 1)])
+    boxes = torch.tensor([[GT, [380, 380, 479, 479]]], dtype=torch.float32)
+    valid = torch.ones(1, 2, dtype=torch.bool)
+    found = match_proposals(boxes, valid, gt, threshold=0.5, extent=1, crowd_threshold=0.7)
+    assert found.iou[0, 0] == -1 and 0 <= found.iou[0, 1] < 0.1
 
 
 def test_unknown_rule():

@@ -67,6 +67,7 @@ def test_classes_are_counted_from_one_and_come_sorted_by_score():
 
 
 def test_top_n_is_per_level_over_anchors_and_classes():
+    """The rule: PRE_NMS_TOP_N best of anchor x class on each level."""
     scores = torch.tensor([[[0.6, 0.9, 0.8], [0.7, 0.1, 0.1]]])
     (found,) = retinanet([scores, scores], [BOXES, BOXES + 100], top_n=2, b=batch([(256, 256)]))
     assert found.scores.tolist() == pytest.approx([0.9, 0.9, 0.8, 0.8])
@@ -99,6 +100,7 @@ def test_an_image_without_candidates_has_no_detections():
 
 
 def test_nms_is_per_class_and_the_best_of_all_classes_are_kept():
+    """The rule: NMS class by class, then the DETECTIONS_PER_IM best of the image."""
     boxes = torch.tensor([[0.0, 0, 20, 20], [0, 0, 20, 19], [0, 0, 20, 18], [40, 40, 60, 60]])
     scores, classes = torch.tensor([0.6, 0.9, 0.8, 0.3]), torch.tensor([1, 1, 2, 1])
     found = best_detections(Candidates(boxes, scores, classes), rule())
@@ -127,6 +129,7 @@ PROPOSALS = torch.tensor([[[0.0, 0, 20, 20], [30, 30, 60, 60], [5, 30, 25, 60]]]
 
 
 def test_each_class_has_its_own_box_and_the_background_none():
+    """The rule: classes from 1 on with a score > 0.05, each decoded from its own four deltas with BBOX_REG_WEIGHTS."""
     torch.manual_seed(7)
     deltas = torch.randn(1, 3, 4, 4)
     (found,) = fast_rcnn(PROBABILITIES, deltas, PROPOSALS, batch([(640, 640)]), rule(nms_threshold=1.0))

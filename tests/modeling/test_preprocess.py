@@ -24,6 +24,7 @@ def test_bgr_reverses_channels_before_means_and_stds():
 
 
 def test_padding_is_zero_after_normalisation_and_the_image_is_not():
+    """The rule: images are padded with 0 after the means are subtracted."""
     b = batch([(40, 64), (64, 30)])
     out = Preprocess(MEANS, STDS, order="RGB", channels_last=False)(b)
     assert not out[0, :, 40:].any() and not out[1, :, :, 30:].any()

@@ -119,6 +119,16 @@ def test_small_boxes_go_by_their_size_in_the_original_image():
     assert not one_box(box, rule(DETECTRON, min_size=9), scale=2.0)
 
 
+def test_at_test_time_boxes_reach_into_detectrons_padding():
+    """The rule: a box ends at the resized image in training, and at the padded one at test time."""
+    image, box = (50, 64), [10, 40, 30, 58]
+    raw = ([torch.zeros(1, 1, 1, 1)], [torch.zeros(1, 4, 1, 1)], [torch.tensor([box]).float()])
+    for stride, bottom in ((1, 49.0), (32, 58.0)):
+        found = run(rule(DETECTRON, frame_stride=stride), raw, sizes=[list(image)])
+        assert found.boxes[0, 0].tolist() == [10.0, 40.0, 30.0, bottom]
+    assert one_box([10, 60, 30, 70], rule(DETECTRON, frame_stride=32), size=image)
+
+
 def test_a_single_pixel_is_a_box_for_detectron_and_a_fraction_of_one_otherwise():
     assert one_box([10, 10, 10, 10], rule(DETECTRON))
     assert one_box([10, 10, 10.5, 10.5], rule(CONTINUOUS))

@@ -81,6 +81,7 @@ def test_resnext_has_grouped_convolutions_of_the_published_width():
 
 
 def test_detectron_strides_in_the_first_1x1():
+    """The rule: STRIDE_1X1 puts the stride of res3 to res5 into the first 1x1 convolution; res2 has stride 1."""
     net = ResNet(**ARCHITECTURES["resnet50"], **SMALL)
     assert net.res3[0].conv1.stride == (2, 2) and net.res3[0].conv2.stride == (1, 1)
     assert net.res2[0].conv1.stride == (1, 1)

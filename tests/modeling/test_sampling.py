@@ -24,7 +24,7 @@ def rule(**changes):
 
 def proposals(*iou):
     iou = torch.tensor(iou, dtype=torch.float32)
-    return ProposalMatch(iou, torch.zeros_like(iou, dtype=torch.int64), 1)
+    return ProposalMatch(iou, *[torch.zeros_like(iou, dtype=torch.int64)] * 2, 1)
 
 
 def check(match, sampled, size):
@@ -45,6 +45,7 @@ def check(match, sampled, size):
 @pytest.mark.parametrize("iou", [None, IoUSampling(), IoUSampling(form="released", floor=0)])
 @pytest.mark.parametrize("instance", [None, InstanceSampling(), InstanceSampling(form="released")])
 def test_second_stage_takes_a_quarter_of_positives_and_negatives_for_the_rest(iou, instance):
+    """The rule: up to round(0.25 * BATCH_SIZE_PER_IM) positives, negatives fill the rest, both without replacement."""
     torch.manual_seed(0)
     match = proposals(*(torch.rand(3, 400) * torch.tensor([[1.0], [0.52], [0.49]])).tolist())
     index = torch.randint(0, 5, match.iou.shape)
@@ -59,6 +60,7 @@ def test_second_stage_takes_a_quarter_of_positives_and_negatives_for_the_rest(io
 
 
 def test_fewer_proposals_than_asked_leave_padding():
+    """The rule: no box is drawn twice where there are too few."""
     match = proposals([0.9, 0.1, -1, 0.2], [-1, -1, -1, -1])
     sampled = sample_rois(match, rule())
     check(match, sampled, 64)
@@ -68,6 +70,7 @@ def test_fewer_proposals_than_asked_leave_padding():
 
 
 def test_negatives_have_a_lower_end_and_positives_are_no_negatives():
+    """The rule: positive from FG_THRESH on, background in [BG_THRESH_LO, BG_THRESH_HI)."""
     match = proposals([0.05, 0.15, 0.45, 0.55, 0.0])
     sampled = sample_rois(match, rule(bg_lo=0.1, bg_hi=0.6))
     assert sampled.index[0][sampled.valid[0]].tolist() == [3, 1, 2]
@@ -75,7 +78,7 @@ def test_negatives_have_a_lower_end_and_positives_are_no_negatives():
 
 def test_iou_sampling_raises_the_share_of_hard_negatives():
     iou = torch.cat((torch.rand(1, 1900) * 0.05, 0.05 + torch.rand(1, 100) * 0.45), 1)
-    match = ProposalMatch(iou, torch.zeros_like(iou, dtype=torch.int64), 1)
+    match = ProposalMatch(iou, *[torch.zeros_like(iou, dtype=torch.int64)] * 2, 1)
     hard = [
         (iou.gather(1, s.index)[s.valid] > 0.05).float().mean()
         for s in (sample_rois(match, rule(iou=how)) for how in (None, IoUSampling()))
@@ -103,6 +106,7 @@ def rpn_candidates(foreground, background, count=1000, images=2):
 
 
 def test_rpn_caps_positives_and_draws_negatives_with_replacement():
+    """The rule: at most int(0.5 * 256) positives; the rest of 256 is drawn of the background, with replacement."""
     torch.manual_seed(0)
     match = rpn_candidates(200, 700)
     labels = sample_rpn(match, batch_size=256, fg_fraction=0.5)
@@ -136,6 +140,7 @@ def test_rpn_takes_all_negatives_where_there_are_few(with_replacement):
 
 
 def test_rpn_anchor_that_is_both_becomes_background_in_detectron_only():
+    """The rule: background is labelled last, so a forced positive below 0.3 that is drawn turns into background."""
     few = rpn_candidates(10, 12, 12)
     assert (sample_rpn(few, batch_size=24, fg_fraction=0.5) == 0).all()
     labels = sample_rpn(few, batch_size=24, fg_fraction=0.5, with_replacement=False)

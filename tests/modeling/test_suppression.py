@@ -145,6 +145,19 @@ def test_the_best_of_the_image_are_chosen_by_the_scores_after_voting():
         assert fast_rcnn(boxes, scores, r).scores.tolist() == pytest.approx([best])
 
 
+def test_all_that_tie_for_the_last_place_are_kept_where_the_rule_says_so():
+    """Detectron's R-CNN keeps scores >= the 100th best, its RetinaNet the first hundred."""
+    found = Candidates(
+        torch.arange(5)[:, None] * 50.0 + torch.tensor([0.0, 0, 10, 10]),
+        torch.tensor([0.5, 0.9, 0.5, 0.4, 0.5]),
+        torch.tensor([1, 1, 2, 1, 3]),
+    )
+    for keep_ties, classes in ((True, [1, 1, 2, 3]), (False, [1, 1])):
+        kept = best_detections(found, rule(detections_per_image=2, keep_ties=keep_ties))
+        assert kept.classes.tolist() == classes and kept.scores[0] == 0.9
+    assert len(best_detections(found, rule(detections_per_image=9, keep_ties=True))) == 5
+
+
 def test_votes_weigh_the_scores_from_before_soft_nms():
     """Detectron votes with dets_j, which soft_nms leaves as they were; what soft_nms made stays the score (ID)."""
     r = rule(soft=SoftNMS("linear", 0.5), voting=BoxVoting(0.8, "ID", 1.0))

@@ -60,6 +60,7 @@ def test_equals_brute_force(each_backend, extent, inclusive, whole, threshold):
 
 
 def test_a_box_exactly_at_the_threshold(each_backend):
+    """The rule: Detectron suppresses at IoU >= threshold, torchvision at IoU > threshold."""
     # Halves of each other: IoU is 0.5 when a side is x2 - x1 + extent.
     for geometry in (DETECTRON, CONTINUOUS):
         end = 10 - geometry.extent

@@ -88,6 +88,12 @@ def test_fast_rcnn_trains_and_tests_on_the_stored_proposals(proposed, tmp_path):
         for x, y in zip(a, b, strict=True):
             np.testing.assert_array_equal(x, y)
 
+    mirrored = ["TEST.BBOX_AUG.ENABLED", "True", "TEST.BBOX_AUG.H_FLIP", "True"]
+    mean = ["TEST.BBOX_AUG.SCORE_HEUR", "AVG", "TEST.BBOX_AUG.COORD_HEUR", "AVG"]
+    done = run("test_net.py", *words, "TEST.WEIGHTS", weights, *mirrored, *mean)
+    assert done.code == 0, done.err
+    assert load_pickle(tested / "detections.pkl")["all_boxes"][1][0].tolist() != one[1][0].tolist()
+
 
 def load_pickle_bytes(folder, raw):
     file = folder / "read.pkl"

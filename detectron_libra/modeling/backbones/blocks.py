@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from detectron_libra.modeling.norm import conv_norm, make_norm
+from detectron_libra.modeling.norm import Groups, conv_norm, make_norm
 
 
 def make_conv(
@@ -61,7 +61,7 @@ class BlockStyle:
     """
 
     norm: str = "affine"
-    norm_groups: int = 32
+    norm_groups: Groups = 32
     norm_eps: float = 1e-5
     groups: int = 1
     stride_in_1x1: bool = True

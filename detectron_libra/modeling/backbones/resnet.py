@@ -18,7 +18,7 @@ from detectron_libra.modeling.backbones.blocks import (
     make_stage,
 )
 from detectron_libra.modeling.init import kaiming_normal_, xavier_fill_
-from detectron_libra.modeling.norm import conv_norm
+from detectron_libra.modeling.norm import Groups, conv_norm
 
 # Stages have the numbers of their outputs C2..C5: stage 2 is the first, and C_l has a stride of 2^l pixels.
 FIRST_STAGE = 2
@@ -186,7 +186,7 @@ class ResNet(nn.Module):
         stride_in_1x1: bool = True,
         stem: str = "7x7",
         norm: str = "affine",
-        norm_groups: int = 32,
+        norm_groups: Groups = 32,
         norm_eps: float = 1e-5,
         zero_init_residual: bool = False,
         freeze_at: int = 2,

@@ -59,6 +59,7 @@ class RegionHead(nn.Module):
         box_weights: factors of the encoded deltas.
         box_loss: loss of encoded boxes.
         detection: what is reported.
+        box_threshold: IoU from which a positive learns a box.
         crowd_threshold: share of a proposal inside a crowd from which it is no background; None: crowds are.
     """
 
@@ -72,12 +73,14 @@ class RegionHead(nn.Module):
         box_weights: Sequence[float],
         box_loss: nn.Module,
         detection: DetectionRule,
+        box_threshold: float = 0.0,
         crowd_threshold: float | None = None,
     ):
         super().__init__()
         self.head, self.predictor, self.box_loss = head, predictor, box_loss
         self.pooling, self.sampling, self.detection = pooling, sampling, detection
-        self.box_weights, self.crowd_threshold = tuple(box_weights), crowd_threshold
+        self.box_weights = tuple(box_weights)
+        self.box_threshold, self.crowd_threshold = box_threshold, crowd_threshold
 
     def classify(self, levels: Sequence[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits (N*P, C) and deltas (N*P, C or 2, 4) of boxes (N, P, 4)."""
@@ -118,12 +121,13 @@ class RegionHead(nn.Module):
                 original,
                 threshold=self.sampling.fg_thresh,
                 extent=extent,
+                rule=self.detection.geometry.rules,
                 crowd_threshold=self.crowd_threshold,
             )
             sample = sample_rois(match, self.sampling)
             boxes = gather_rows(proposals.boxes, sample.index)
             gt = match.index.gather(1, sample.index)
-            matched = gather_rows(original.boxes, gt)
+            matched = gather_rows(original.boxes, match.box_index.gather(1, sample.index))
             classes = gather_rows(targets.classes[..., None], gt).squeeze(-1)
             classes = torch.where(sample.positive, classes, 0)
         logits, deltas = self.classify(levels, boxes)
@@ -137,6 +141,7 @@ class RegionHead(nn.Module):
             box_weights=self.box_weights,
             extent=extent,
             box_loss=self.box_loss,
+            boxed=(match.iou.gather(1, sample.index) >= self.box_threshold).flatten(),
         )
 
     def candidates(

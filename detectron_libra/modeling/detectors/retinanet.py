@@ -53,11 +53,8 @@ class RetinaNet(Trunk):
         """Raw scores and deltas of the head, and the anchors, per level."""
         levels = self.features(batch)
         logits, deltas = self.head(levels)
-        return (
-            logits,
-            deltas,
-            self.anchors([(level.shape[2], level.shape[3]) for level in levels], levels[0].device),
-        )
+        sizes = [(level.shape[2], level.shape[3]) for level in levels]
+        return logits, deltas, self.anchors(sizes, levels[0].device)
 
     def candidates(self, batch: Batch) -> list[Candidates]:
         """What may be a detection of each image, before suppression."""

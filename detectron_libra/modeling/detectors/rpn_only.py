@@ -4,6 +4,7 @@
 import torch
 from torch import Tensor
 
+from detectron_libra.modeling.box_coding import clip_to_size
 from detectron_libra.modeling.detectors.proposing import ProposingTrunk
 from detectron_libra.structures import Batch, Detections
 
@@ -19,9 +20,11 @@ class RPNOnly(ProposingTrunk):
         if self.training:
             return self.proposal_losses(proposed, batch)
         proposals = self.choose_proposals(proposed, batch)
+        # At test time Detectron's proposals reach into the padding, and who reads them cuts them at the image
+        inside = clip_to_size(proposals.boxes, batch.sizes, extent=self.test_proposals.geometry.extent)
         found = []
         for boxes, scores, valid, meta in zip(
-            proposals.boxes, proposals.scores, proposals.valid, batch.metas, strict=True
+            inside, proposals.scores, proposals.valid, batch.metas, strict=True
         ):
             scores = scores[valid]
             classes = torch.full_like(scores, OBJECT, dtype=torch.int64)

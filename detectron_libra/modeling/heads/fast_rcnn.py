@@ -4,7 +4,7 @@
 from torch import Tensor, nn
 
 from detectron_libra.modeling.init import kaiming_normal_, normal_, xavier_fill_
-from detectron_libra.modeling.norm import make_norm
+from detectron_libra.modeling.norm import Groups, make_norm
 
 CLASS_STD, BOX_STD = 0.01, 0.001  # Detectron's fast_rcnn_heads.py
 
@@ -38,14 +38,19 @@ class XConvFCHead(nn.Module):
         conv_dim: int,
         num_convs: int,
         norm: str,
-        groups: int = 32,
+        norm_groups: Groups = 32,
+        norm_eps: float = 1e-5,
     ):
         super().__init__()
         layers: list[nn.Module] = []
         for i in range(num_convs):
             conv = nn.Conv2d(channels if i == 0 else conv_dim, conv_dim, 3, padding=1, bias=norm == "none")
             kaiming_normal_(conv)
-            layers += [conv, make_norm(norm, conv_dim, groups=groups), nn.ReLU(inplace=True)]
+            layers += [
+                conv,
+                make_norm(norm, conv_dim, groups=norm_groups, eps=norm_eps),
+                nn.ReLU(inplace=True),
+            ]
         self.convs = nn.Sequential(*layers)
         self.fc6 = nn.Linear(conv_dim * resolution * resolution, dim)
         self.relu = nn.ReLU(inplace=True)

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from detectron_libra.modeling.init import kaiming_normal_, normal_
-from detectron_libra.modeling.norm import make_norm
+from detectron_libra.modeling.norm import Groups, make_norm
 
 PREDICTION_STD = 0.01  # Detectron's retinanet_heads.py: every weight of the head is drawn with it
 
 
 def tower(
-    channels_in: int, channels: int, depth: int, norm: str, groups: int = 32, eps: float = 1e-5
+    channels_in: int, channels: int, depth: int, norm: str, groups: Groups = 32, eps: float = 1e-5
 ) -> nn.Sequential:
     """``depth`` times 3x3 convolution, normalisation if any, ReLU."""
     layers: list[nn.Module] = []
@@ -63,7 +63,7 @@ class RetinaNetHead(nn.Module):
         num_classes: int,
         prior: float = 0.01,
         norm: str = "none",
-        norm_groups: int = 32,
+        norm_groups: Groups = 32,
         norm_eps: float = 1e-5,
         share_towers: bool = False,
         softmax: bool = False,

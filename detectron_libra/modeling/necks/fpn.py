@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from detectron_libra.errors import UsageError
 from detectron_libra.modeling.init import xavier_fill_, zero_
-from detectron_libra.modeling.norm import conv_norm, make_norm
+from detectron_libra.modeling.norm import Groups, conv_norm, make_norm
 
 
 def upsample_to(coarse: Tensor, fine: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class FPN(nn.Module):
         extra_relu: bool = True,
         extra_from_output: bool = False,
         norm: str = "none",
-        norm_groups: int = 32,
+        norm_groups: Groups = 32,
         norm_eps: float = 1e-5,
         zero_init_lateral: bool = False,
     ):
