@@ -35,7 +35,7 @@ def rule(geometry=DETECTRON, **changes):
         num_classes=CLASSES,
         softmax=False,
         geometry=geometry,
-        assignment=geometry.name,
+        assignment=geometry.rules,
     )
     return replace(base, **changes)
 

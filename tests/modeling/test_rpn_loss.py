@@ -30,7 +30,7 @@ def rule(geometry=CONTINUOUS, **changes):
         batch_size=EVERY,
         fg_fraction=0.5,
         geometry=geometry,
-        assignment=geometry.name,
+        assignment=geometry.rules,
     )
     return replace(base, **changes)
 
