@@ -16,6 +16,7 @@ from torch import Tensor
 
 from detectron_libra.data import entries
 from detectron_libra.data.faults import Faults
+from detectron_libra.data.packed import Texts, pack_ids
 from detectron_libra.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -53,14 +54,14 @@ class Records(Sequence[Record]):
     """Records cut out of packed arrays when asked for: workers share the arrays, not objects per box.
 
     Attributes:
-        ids, files: one per image.
+        ids, files: one per image, see packed.pack_ids and packed.Texts.
         sizes: (N, 2) int64, height and width in pixels.
         starts: (N + 1,) int64, where the boxes of each image begin.
         boxes, classes, crowd: of all images, as in Record.
     """
 
-    ids: tuple[int | str, ...]
-    files: tuple[str, ...]
+    ids: Sequence[int | str]
+    files: Sequence[str]
     sizes: Tensor
     starts: Tensor
     boxes: Tensor
@@ -124,6 +125,15 @@ class Dataset:
     annotated: bool = True
     voc: VocSplit | None = None
 
+    def report(self) -> None:
+        """Log what is odd about it.
+
+        Raises:
+            InputError: for what is wrong with it; one line.
+        """
+        if self.problems is not None:
+            self.problems.report()
+
 
 def load_coco(
     name: str,
@@ -148,7 +158,7 @@ def load_coco(
         need_boxes: refuse a file without a box to learn from (a training set).
         min_area: annotations of a smaller area (boxes.stated_area) are dropped, in square pixels; -1 drops none.
         file_prefix: put before every file name (see catalog.FILE_PREFIXES).
-        strict: raise for faulty entries; False leaves them in ``problems`` for check.check_dataset.
+        strict: raise for faulty entries; False leaves them in ``problems``.
 
     Returns:
         Dataset; boxes are clipped to the image, and those without area or outside are dropped and counted.
@@ -196,8 +206,8 @@ def from_content(
         faults.add("error", "no usable box in it: every annotation is a crowd or was dropped", "annotations")
     order = np.argsort(boxes.image, kind="stable")
     records = Records(
-        ids=tuple(images.ids),
-        files=tuple(images.files),
+        ids=pack_ids(images.ids),
+        files=Texts.of(images.files),
         sizes=torch.tensor(images.sizes, dtype=torch.int64).reshape(-1, 2),
         starts=torch.from_numpy(np.searchsorted(boxes.image[order], np.arange(len(images.ids) + 1))),
         boxes=torch.from_numpy(boxes.boxes[order]),
@@ -215,7 +225,7 @@ def from_content(
         "annotations" in content,
     )
     if strict:
-        faults.report()
+        dataset.report()
     return dataset
 
 
@@ -250,10 +260,13 @@ def read_json(file: str) -> dict[str, Any]:
     if not raw.strip():
         raise InputError(f"{file}: the annotation file is empty ({len(raw)} bytes); export it again")
     try:
-        content = json.loads(raw.decode("utf-8-sig"))
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as e:
         kind = "UTF-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "no UTF-8"
         raise InputError(f"{file}: the text is {kind} (byte {e.start}); save it as UTF-8") from e
+    del raw  # a large file is not held twice while it is parsed
+    try:
+        content = json.loads(text)
     except json.JSONDecodeError as e:
         cut = " (the file ends too early: cut?)" if e.pos >= len(e.doc.rstrip()) - 1 else ""
         raise InputError(f"{file}: no JSON at line {e.lineno} column {e.colno}: {e.msg}{cut}") from e

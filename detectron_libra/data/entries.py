@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +14,11 @@ import numpy as np
 
 from detectron_libra.data import images as image_files
 from detectron_libra.data.boxes import clean_boxes, look_at_boxes, stated_area
-from detectron_libra.data.faults import DROP, ERROR, NOTE, Faults
+from detectron_libra.data.faults import DROP, ERROR, NOTE, Faults, Place, quoted
 from detectron_libra.errors import InputError
+
+#: No picture has a side of more pixels; larger numbers would not fit where sizes are kept.
+MOST_PIXELS_A_SIDE = 2**31
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,9 @@ def read_categories(listed: list, faults: Faults, expected: tuple[str, ...] | No
     for k, entry in enumerate(listed):
         ident = _ident(entry, "id")
         if ident is None:
-            faults.add(ERROR, "no usable 'id' (a number or a text)", f"categories[{k}]")
+            faults.add(
+                ERROR, "no usable 'id' (a number or a text)", f"categories[{k}]", Place("categories", k)
+            )
             continue
         if ident in ids:
             faults.add(ERROR, "duplicate category id; give each category its own", f"category {ident!r}")
@@ -101,17 +107,19 @@ def read_images(listed: list, image_dir: str, prefix: str, faults: Faults) -> Im
     for k, entry in enumerate(listed):
         ident = _ident(entry, "id")
         if ident is None:
-            faults.add(ERROR, "no usable 'id' (a number or a text)", f"images[{k}]")
+            faults.add(ERROR, "no usable 'id' (a number or a text)", f"images[{k}]", Place("images", k))
             continue
+        stated = entry.get("file_name")
+        file_name = stated if isinstance(stated, str) else ""
+        place = Place("images", k, file_name, ident)
         if ident in found:
-            faults.add(ERROR, "duplicate image id; its boxes could belong to either", f"image {ident!r}")
+            text = "duplicate image id; its boxes could belong to either"
+            faults.add(ERROR, text, f"image {ident!r}: {file_name}", place)
             continue
-        file_name = entry.get("file_name")
-        if not isinstance(file_name, str) or not file_name:
-            faults.add(ERROR, "no 'file_name'", f"image {ident!r}")
-            file_name = ""
+        if not file_name:
+            faults.add(ERROR, "no 'file_name'", f"image {ident!r}", place)
         file = os.path.join(image_dir, prefix + file_name) if file_name else ""
-        found[ident] = file, _size(entry, ident, file, faults)
+        found[ident] = file, _size(entry, place, file, faults)
     if len({isinstance(i, str) for i in found}) > 1:
         faults.add(ERROR, "some are text and some are numbers; use one kind", "image ids")
     ids = sorted(found, key=lambda i: (isinstance(i, str), i))
@@ -127,66 +135,75 @@ def read_annotations(
 ) -> Boxes:
     """The annotations that can be used; see coco.load_coco and boxes.clean_boxes for what is dropped."""
     faults.annotations = len(listed)
-    image, classes, crowd, raw, names = [], [], [], [], []
+    image, classes, rows = array("q"), array("q"), array("q")
+    crowd, raw = bytearray(), []
+
+    def tell(level: str, text: str, k: int, detail: str = "") -> None:
+        faults.add_box(level, text, _place(listed[k], k, images), detail)
+
     seen: set = set()
     for k, entry in enumerate(listed):
         ident = _ident(entry, "id")
-        name = f"#{k + 1} (no id)" if ident is None else str(ident)
         if ident is not None and ident in seen:
-            faults.add(NOTE, "duplicate annotation ids; every one of the annotations is used", name)
+            tell(NOTE, "duplicate annotation ids; every one of the annotations is used", k)
         seen.add(ident)
-        if not _complete(entry, name, faults):
+        if not _complete(entry, k, tell):
             continue
         where = _look_up(images.index_of, entry["image_id"])
         what = _look_up(categories.class_of, entry["category_id"])
         if where is None:
-            _unknown_image(entry["image_id"], images, faults, name)
+            _unknown_image(entry["image_id"], images, k, tell)
         elif what is None:
-            faults.add(
-                ERROR, "not in 'categories'", f"annotation {name}: category id {entry['category_id']!r}"
-            )
+            tell(ERROR, "not in 'categories'", k, f": category id {quoted(entry['category_id'])}")
         elif entry.get("ignore") in (1, "1"):
-            faults.add(DROP, "marked 'ignore'", name)
+            tell(DROP, "marked 'ignore'", k)
         elif stated_area(entry) < min_area:
-            faults.add(DROP, f"an area under {min_area:g} square pixels (TRAIN.GT_MIN_AREA)", name)
+            tell(DROP, f"an area under {min_area:g} square pixels (TRAIN.GT_MIN_AREA)", k)
         else:
             image.append(where)
             classes.append(what)
+            rows.append(k)
             crowd.append(entry.get("iscrowd") in (1, "1", "true", "True"))
             raw.append(entry["bbox"])
-            names.append(name)
     if listed and not image and not faults.of(ERROR) and len(faults.of(DROP)) == 1:
         _no_match(listed[0], images, faults)
     at = np.array(image, dtype=np.int64)
     sizes = np.array(images.sizes, dtype=np.float64).reshape(-1, 2)[at]
     xywh = np.array(raw, dtype=np.float64).reshape(-1, 4)
     look_at_boxes(xywh, sizes, faults)
-    boxes, keep = clean_boxes(xywh, sizes, names, faults, extent)
-    keep_list = np.flatnonzero(keep)
+    boxes, keep = clean_boxes(xywh, sizes, lambda level, text, k, d: tell(level, text, rows[k], d), extent)
     return Boxes(
-        at[keep_list],
-        boxes[keep_list],
-        np.array(classes, dtype=np.int64)[keep_list],
-        np.array(crowd, dtype=bool)[keep_list],
+        at[keep],
+        boxes[keep],
+        np.array(classes, dtype=np.int64)[keep],
+        np.frombuffer(crowd, dtype=np.uint8).astype(bool)[keep],
     )
 
 
-def _complete(entry: Any, name: str, faults: Faults) -> bool:
+def _place(entry: Any, index: int, images: Images) -> Place:
+    """Where an annotation is: its id, and its image where that is known."""
+    image_id = entry.get("image_id") if isinstance(entry, dict) else None
+    position = _look_up(images.index_of, image_id)
+    if position is None:
+        return Place("annotations", index, annotation_id=_ident(entry, "id"))
+    file = os.path.basename(images.files[position])
+    return Place("annotations", index, file, images.ids[position], _ident(entry, "id"))
+
+
+def _complete(entry: Any, k: int, tell: Callable[..., None]) -> bool:
     """Whether an annotation has its keys and four numbers."""
     if not isinstance(entry, dict):
-        faults.add(ERROR, "not an object", f"annotation {name}")
+        tell(ERROR, "not an object", k)
         return False
     missing = [key for key in ("image_id", "category_id", "bbox") if key not in entry]
     for key in missing:
-        faults.add(ERROR, f"no '{key}'", f"annotation {name}")
+        tell(ERROR, f"no '{key}'", k)
     if missing:
         return False
     box = entry["bbox"]
     good = isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))
     if not good:
-        text = repr(box)
-        shown = text if len(text) <= 60 else text[:57] + "..."
-        faults.add(ERROR, "want the four numbers [x, y, width, height]", f"annotation {name}: bbox {shown}")
+        tell(ERROR, "want the four numbers [x, y, width, height]", k, f": bbox {quoted(box)}")
     return good
 
 
@@ -194,7 +211,7 @@ def _is_number(value: Any) -> bool:
     return type(value) is float or (type(value) is int and abs(value) < 1e300)
 
 
-def _unknown_image(image_id: Any, images: Images, faults: Faults, name: str) -> None:
+def _unknown_image(image_id: Any, images: Images, k: int, tell: Callable[..., None]) -> None:
     is_text = isinstance(image_id, str)
     twin: Any = str(image_id)
     if is_text:
@@ -202,9 +219,9 @@ def _unknown_image(image_id: Any, images: Images, faults: Faults, name: str) -> 
     if twin in images.index_of:
         kinds = ("text", "number") if is_text else ("number", "text")
         text = f"the image_id is a {kinds[0]} and the image's id is a {kinds[1]}; write both alike"
-        faults.add(ERROR, text, f"annotation {name}: image_id {image_id!r}")
+        tell(ERROR, text, k, f": image_id {quoted(image_id)}")
     else:
-        faults.add(DROP, "of an image that is not in 'images'", name)
+        tell(DROP, "of an image that is not in 'images'", k)
 
 
 def _no_match(entry: dict, images: Images, faults: Faults) -> None:
@@ -213,7 +230,7 @@ def _no_match(entry: dict, images: Images, faults: Faults) -> None:
         faults.add(ERROR, text, "annotations")
 
 
-def _size(entry: dict, ident: int | str, file: str, faults: Faults) -> tuple[int, int]:
+def _size(entry: dict, place: Place, file: str, faults: Faults) -> tuple[int, int]:
     """(height, width) in pixels; (1, 1) after a fault."""
     stated: tuple[Any, Any] = (entry.get("height"), entry.get("width"))
     if None in stated and not file:
@@ -222,12 +239,13 @@ def _size(entry: dict, ident: int | str, file: str, faults: Faults) -> tuple[int
         try:
             return image_files.read_size(file)
         except InputError as e:
-            faults.add(ERROR, "no 'width' and 'height', and the file does not tell", f"image {ident!r}: {e}")
+            text = "no 'width' and 'height', and the file does not tell"
+            faults.add(ERROR, text, f"image {place.image_id!r}: {e}", place)
             return 1, 1
-    if all(type(v) in (int, float) and v >= 1 and v == v // 1 for v in stated):
+    if all(type(v) in (int, float) and 1 <= v < MOST_PIXELS_A_SIDE and v == v // 1 for v in stated):
         return int(stated[0]), int(stated[1])
-    shown = f"image {ident!r}: width {stated[1]!r}, height {stated[0]!r}"
-    faults.add(ERROR, "want whole numbers of pixels", shown)
+    shown = f"image {place.image_id!r}: width {quoted(stated[1])}, height {quoted(stated[0])}"
+    faults.add(ERROR, "want whole numbers of pixels", shown, place)
     return 1, 1
 
 

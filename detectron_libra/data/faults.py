@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+import sys
+from dataclasses import asdict, dataclass, field
 
 from detectron_libra.errors import InputError
 
@@ -12,25 +13,76 @@ log = logging.getLogger(__name__)
 
 #: Entries named per kind of fault: enough to find them, few enough for one line.
 NAMED = 5
+#: Letters of a faulty value that a message quotes.
+QUOTED = 60
 #: Kinds told in the text of the error itself; the log has all of them.
 KINDS_IN_ERROR = 3
 
 ERROR, DROP, NOTE = "error", "drop", "note"
 
 
+def quoted(value: object) -> str:
+    """A faulty value as a message shows it: one line of bounded length."""
+    text = repr(value)
+    return text if len(text) <= QUOTED else text[: QUOTED - 3] + "..."
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a fault is.
+
+    Attributes:
+        part: the list of the annotation file: ``images``, ``annotations`` or ``categories``.
+        index: position in that list, from 0.
+        file: of the image, "" where it is not known.
+        image_id, annotation_id: as in the annotation file; None where they are not known.
+    """
+
+    part: str
+    index: int
+    file: str = ""
+    image_id: int | str | None = None
+    annotation_id: int | str | None = None
+
+    @property
+    def annotation(self) -> str:
+        """Short name of an annotation: its id, or its number in the file."""
+        return f"#{self.index + 1} (no id)" if self.annotation_id is None else str(self.annotation_id)
+
+    def __str__(self) -> str:
+        if self.part != "annotations":
+            return f"{self.part}[{self.index}]"
+        image = "" if self.image_id is None else f" of image {self.image_id!r}"
+        return f"annotation {self.annotation}{image}{f' ({self.file})' if self.file else ''}"
+
+
 @dataclass
 class Kind:
-    """Every fault of one kind."""
+    """Every fault of one kind.
+
+    Attributes:
+        first: names of the first entries; places: where they are, None where that is the file as a whole.
+    """
 
     level: str
     text: str
     count: int = 0
     first: list[str] = field(default_factory=list)
+    places: list[Place | None] = field(default_factory=list)
 
     def names(self) -> str:
         """The first entries, and how many more there are."""
-        more = self.count - len(self.first)
-        return ", ".join(self.first) + (f" and {more} more" if more else "")
+        shown = self.first[:NAMED]
+        more = self.count - len(shown)
+        return ", ".join(shown) + (f" and {more} more" if more else "")
+
+    def as_dict(self) -> dict:
+        """Level, text, count and the first entries, for programs."""
+        first = [
+            {"name": name, **({} if place is None else asdict(place))}
+            for name, place in zip(self.first[:NAMED], self.places, strict=False)
+        ]
+        return {"level": self.level, "text": self.text, "count": self.count, "first": first}
 
 
 class Faults:
@@ -38,6 +90,7 @@ class Faults:
 
     Args:
         source: the annotation file, named in every message.
+        keep_all: remember every place and not the first few, as a repair needs it.
 
     Attributes:
         kinds: (level, text) -> Kind, in the order they were met. Level ``error`` stops a run, ``drop`` counts
@@ -45,17 +98,23 @@ class Faults:
         annotations: how many annotations the file holds (for "dropped 1 of 2805").
     """
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, *, keep_all: bool = False) -> None:
         self.source = source
+        self._most = sys.maxsize if keep_all else NAMED
         self.kinds: dict[tuple[str, str], Kind] = {}
         self.annotations = 0
 
-    def add(self, level: str, text: str, name: str) -> None:
+    def add(self, level: str, text: str, name: str, place: Place | None = None) -> None:
         """Count one fault of the kind ``text`` at the entry ``name``."""
         kind = self.kinds.setdefault((level, text), Kind(level, text))
         kind.count += 1
-        if len(kind.first) < NAMED:
+        if len(kind.first) < self._most:
             kind.first.append(name)
+            kind.places.append(place)
+
+    def add_box(self, level: str, text: str, place: Place, detail: str = "") -> None:
+        """Count one fault of an annotation; an error is told with its image and ``detail``, the rest by id."""
+        self.add(level, text, f"{place}{detail}" if level == ERROR else place.annotation, place)
 
     def of(self, level: str) -> list[Kind]:
         """The kinds of one level."""
@@ -82,14 +141,18 @@ class Faults:
             what = "; ".join(f"{k.count} {k.text} (ids {k.names()})" for k in drops)
         return [f"{self.source}: dropped {self.dropped} of {self.annotations} annotations: {what}", *notes]
 
+    def tell(self) -> None:
+        """Log everything that stops nothing."""
+        for line in self.warning_lines():
+            log.warning("%s", line)
+
     def report(self) -> None:
         """Log the warnings, then raise when there are errors.
 
         Raises:
             InputError: one line with the first kinds of error; with several kinds, the log has every one.
         """
-        for line in self.warning_lines():
-            log.warning("%s", line)
+        self.tell()
         lines = self.error_lines()
         if not lines:
             return

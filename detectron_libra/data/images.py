@@ -32,6 +32,10 @@ DAMAGED = (
     OverflowError,
 )
 
+#: First and last bytes of formats that have an end of their own, and most bytes that are looked at.
+_ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG\r\n\x1a\n": b"IEND\xaeB`\x82", b"GIF8": b"\x00;"}
+_START, _END = 8, 8
+
 _EXIF_ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -102,6 +106,35 @@ def check_size(file: str, size: tuple[int, int]) -> None:
     """
     with _open(file) as image:
         _turn(image, file, size)
+
+
+def check_end(file: str) -> None:
+    """Look at the last bytes of a file; decode it where they are not the end of a whole image.
+
+    A file that was cut short keeps its header, and a decoder tells only once it has come to the cut.
+
+    Raises:
+        InputError: the image is damaged.
+    """
+    try:
+        with open(file, "rb") as stream:
+            start = stream.read(_START)
+            length = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, length - _END))
+            end = stream.read()
+    except OSError as e:
+        raise InputError(f"{file}: cannot be opened ({_reason(e)})") from e
+    if not _is_whole(start, end, length):
+        read_image(file)
+
+
+def _is_whole(start: bytes, end: bytes, length: int) -> bool:
+    """Whether first and last bytes and the length in bytes are those of a whole file."""
+    if start.startswith(b"RIFF"):
+        return length == int.from_bytes(start[4:8], "little") + 8
+    if start.startswith(b"BM"):
+        return length == int.from_bytes(start[2:6], "little")
+    return any(start.startswith(first) and end.endswith(last) for first, last in _ENDS.items())
 
 
 def _open(file: str) -> Image.Image:
