@@ -89,7 +89,7 @@ def clean_boxes(
         (negative, DROP, "negative width or height"),
         (outside, DROP, "outside the image"),
         (flat, DROP, "nothing left between the first and the last pixel"),
-        (over, NOTE, "boxes partly outside the image, clipped to it; annotation ids"),
+        (over, NOTE, "boxes partly outside the image, clipped to it"),
     ):
         for k in np.flatnonzero(mask):
             tell(level, text, int(k), "")

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
@@ -15,14 +13,13 @@ import torch
 from torch import Tensor
 
 from detectron_libra.data import entries
+from detectron_libra.data.annotations import read_annotations
 from detectron_libra.data.faults import Faults
+from detectron_libra.data.json_file import read_json
 from detectron_libra.data.packed import Texts, pack_ids
 from detectron_libra.errors import InputError
 
 log = logging.getLogger(__name__)
-
-#: A JSON of this many bytes takes seconds to read: worth a line.
-LARGE_JSON = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -194,14 +191,19 @@ def from_content(
     min_area: float = -1,
     file_prefix: str = "",
     strict: bool = True,
+    keep_all: bool = False,
 ) -> Dataset:
-    """A data set from what a COCO file would hold; arguments as in load_coco, which reads it from one."""
-    faults = Faults(annotation_file)
+    """A data set from what a COCO file would hold; arguments as in load_coco, which reads it from one.
+
+    Args:
+        keep_all: of Faults.
+    """
+    faults = Faults(annotation_file, keep_all=keep_all)
     entries.require_keys(content, annotation_file, need_boxes)
     categories = entries.read_categories(content["categories"], faults, class_names)
     images = entries.read_images(content["images"], image_dir, file_prefix, faults)
     listed = content.get("annotations", [])
-    boxes = entries.read_annotations(listed, images, categories, faults, extent, min_area)
+    boxes = read_annotations(listed, images, categories, faults, extent, min_area)
     if need_boxes and not faults.error_lines() and not (~boxes.crowd).any():
         faults.add("error", "no usable box in it: every annotation is a crowd or was dropped", "annotations")
     order = np.argsort(boxes.image, kind="stable")
@@ -237,42 +239,3 @@ def read_class_names(annotation_file: str) -> tuple[str, ...]:
     if faults.error_lines() or not categories.names:
         raise InputError(f"{annotation_file}: {'; '.join(faults.error_lines()) or 'no categories in it'}")
     return categories.names
-
-
-def read_json(file: str) -> dict[str, Any]:
-    """The top-level object of a JSON file in UTF-8, with or without a byte order mark.
-
-    Raises:
-        InputError: absent, empty, another encoding, a syntax error (with line and column), or not an object.
-    """
-    try:
-        size = os.path.getsize(file)
-        if size > LARGE_JSON:
-            log.info("reading %s (%d MB)", file, size // 1_000_000)
-        with open(file, "rb") as stream:
-            raw = stream.read()
-    except FileNotFoundError as e:
-        raise InputError(f"{file}: no such annotation file; check DATASETS.<name>.ANN_FN") from e
-    except (OSError, ValueError) as e:
-        raise InputError(
-            f"{file}: the annotation file cannot be read: {getattr(e, 'strerror', None) or e}"
-        ) from e
-    if not raw.strip():
-        raise InputError(f"{file}: the annotation file is empty ({len(raw)} bytes); export it again")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as e:
-        kind = "UTF-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "no UTF-8"
-        raise InputError(f"{file}: the text is {kind} (byte {e.start}); save it as UTF-8") from e
-    del raw  # a large file is not held twice while it is parsed
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as e:
-        cut = " (the file ends too early: cut?)" if e.pos >= len(e.doc.rstrip()) - 1 else ""
-        raise InputError(f"{file}: no JSON at line {e.lineno} column {e.colno}: {e.msg}{cut}") from e
-    except (RecursionError, ValueError) as e:
-        raise InputError(f"{file}: no usable JSON: {e}") from e
-    if not isinstance(content, dict):
-        hint = " (detection results?)" if isinstance(content, list) else ""
-        raise InputError(f"{file}: not a COCO data set: the top level is a {type(content).__name__}{hint}")
-    return content

@@ -76,6 +76,19 @@ class Kind:
         more = self.count - len(shown)
         return ", ".join(shown) + (f" and {more} more" if more else "")
 
+    def ids(self) -> str:
+        """As ``names``; says so where these are ids of annotations."""
+        of_annotations = any(place is not None and place.part == "annotations" for place in self.places)
+        return f"annotation ids: {self.names()}" if of_annotations else self.names()
+
+    def places_named(self) -> str:
+        """As ``names``, with file, image and annotation of each entry."""
+        told = [
+            name if place is None or place.part != "annotations" or self.level == ERROR else str(place)
+            for name, place in zip(self.first, self.places, strict=True)
+        ]
+        return Kind(self.level, self.text, self.count, told).names()
+
     def as_dict(self) -> dict:
         """Level, text, count and the first entries, for programs."""
         first = [
@@ -131,7 +144,7 @@ class Faults:
 
     def warning_lines(self) -> list[str]:
         """One line for everything dropped, then one per note."""
-        notes = [f"{self.source}: {k.text}: {k.names()}" for k in self.of(NOTE)]
+        notes = [f"{self.source}: {k.text}: {k.ids()}" for k in self.of(NOTE)]
         drops = self.of(DROP)
         if not drops:
             return notes
@@ -141,10 +154,14 @@ class Faults:
             what = "; ".join(f"{k.count} {k.text} (ids {k.names()})" for k in drops)
         return [f"{self.source}: dropped {self.dropped} of {self.annotations} annotations: {what}", *notes]
 
-    def tell(self) -> None:
-        """Log everything that stops nothing."""
-        for line in self.warning_lines():
-            log.warning("%s", line)
+    def error(self) -> InputError | None:
+        """One line with the first kinds of error, for an exception; None where nothing is wrong."""
+        lines = self.error_lines()
+        if not lines:
+            return None
+        more = len(lines) - KINDS_IN_ERROR
+        tail = f"; and {more} more kinds of faults (see the log, or tools/check_data.py)" if more > 0 else ""
+        return InputError(f"{self.source}: {'; '.join(lines[:KINDS_IN_ERROR])}{tail}")
 
     def report(self) -> None:
         """Log the warnings, then raise when there are errors.
@@ -152,13 +169,12 @@ class Faults:
         Raises:
             InputError: one line with the first kinds of error; with several kinds, the log has every one.
         """
-        self.tell()
+        for line in self.warning_lines():
+            log.warning("%s", line)
         lines = self.error_lines()
-        if not lines:
-            return
         if len(lines) > 1:
             for line in lines:
                 log.error("%s: %s", self.source, line)
-        more = len(lines) - KINDS_IN_ERROR
-        tail = f"; and {more} more kinds of faults (see the log, or tools/check_data.py)" if more > 0 else ""
-        raise InputError(f"{self.source}: {'; '.join(lines[:KINDS_IN_ERROR])}{tail}")
+        error = self.error()
+        if error is not None:
+            raise error
