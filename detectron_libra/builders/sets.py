@@ -23,7 +23,7 @@ def load_datasets(cfg: Config, *, testing: bool = True) -> tuple[list[Dataset], 
         testing: load the test sets, too.
 
     Raises:
-        UsageError: a name is not known, or none is given. InputError: a line per set with faults.
+        UsageError: a name is not known, or none is given. InputError: one line with the faults of every set.
     """
     if not cfg.TRAIN.DATASETS:
         raise UsageError("TRAIN.DATASETS: no data set is named; give at least one")
@@ -38,7 +38,7 @@ def load_datasets(cfg: Config, *, testing: bool = True) -> tuple[list[Dataset], 
         except InputError as e:
             lines.append(str(e))
     if lines:
-        raise InputError("\n".join(lines))
+        raise InputError("; ".join(lines))
     warn_of_shared_images(sets["TRAIN"], sets["TEST"])
     return attach_proposals(cfg, "TRAIN", sets["TRAIN"]), attach_proposals(cfg, "TEST", sets["TEST"])
 

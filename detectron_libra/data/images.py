@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import warnings
 import zlib
@@ -36,6 +37,7 @@ DAMAGED = (
 _ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG\r\n\x1a\n": b"IEND\xaeB`\x82", b"GIF8": b"\x00;"}
 _START, _END = 8, 8
 
+_ABSENT = "no such image file; check IM_DIR and the file_name entries"
 _EXIF_ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -94,6 +96,7 @@ def read_size(file: str) -> tuple[int, int]:
     Raises:
         InputError: the header cannot be read.
     """
+    check_plain(file)
     with _open(file) as image:
         return _sizes(image)[1]
 
@@ -106,6 +109,23 @@ def check_size(file: str, size: tuple[int, int]) -> None:
     """
     with _open(file) as image:
         _turn(image, file, size)
+
+
+def check_plain(file: str) -> None:
+    """Refuse a pipe or a device, from which a reader would wait for ever.
+
+    Raises:
+        InputError: the file is none that is plain, or is not there.
+    """
+    try:
+        mode = os.stat(file).st_mode
+    except FileNotFoundError as e:
+        raise InputError(f"{file}: {_ABSENT}") from e
+    except (OSError, ValueError) as e:
+        raise InputError(f"{file}: cannot be opened ({_reason(e)})") from e
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise InputError(f"{file}: {kind}, not an image; remove its entry")
 
 
 def check_end(file: str) -> None:
@@ -141,7 +161,7 @@ def _open(file: str) -> Image.Image:
     try:
         image = Image.open(file, formats=FORMATS)
     except FileNotFoundError as e:
-        raise InputError(f"{file}: no such image file; check IM_DIR and the file_name entries") from e
+        raise InputError(f"{file}: {_ABSENT}") from e
     except Image.DecompressionBombError as e:
         raise InputError(f"{file}: over the limit of {MAX_PIXELS} pixels; make it smaller") from e
     except Image.UnidentifiedImageError as e:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from detectron_libra.data.images import check_end, check_size, read_image
+from detectron_libra.data.images import check_end, check_plain, check_size, read_image
 from detectron_libra.errors import InputError, RunError
 
 LEVELS = ("off", "quick", "full")
@@ -54,6 +54,7 @@ def survey(images: Sequence[Image], *, level: str, workers: int, name: str) -> l
 def look(file: str, size: tuple[int, int], level: str) -> str:
     """What is wrong with one image; arguments as in ``survey``."""
     try:
+        check_plain(file)
         if level == "full":
             read_image(file, size=size)
         else:

@@ -83,3 +83,15 @@ def test_a_whole_file_is_not_decoded(tmp_path, monkeypatch):
     monkeypatch.setattr("detectron_libra.data.images.read_image", None)
     for kind in ("JPEG", "PNG", "GIF", "BMP", "WEBP"):
         check_end(str(tmp_path / kind))
+
+
+@pytest.mark.parametrize("level", ["quick", "full"])
+def test_what_is_no_plain_file_is_not_read(tmp_path, level):
+    """A pipe without a writer would be waited for, and a device read for ever."""
+    pipe, folder, device = tmp_path / "pipe.jpg", tmp_path / "folder.jpg", tmp_path / "device.jpg"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    device.symlink_to("/dev/zero")
+    files = [(str(p), (8, 8)) for p in (pipe, folder, device)]
+    texts = survey(files, level=level, workers=0, name="set")
+    assert "pipe" in texts[0] and "folder" in texts[1] and "device" in texts[2]
