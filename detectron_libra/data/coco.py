@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
@@ -19,7 +18,8 @@ from detectron_libra.data.json_file import read_json
 from detectron_libra.data.packed import Texts, pack_ids
 from detectron_libra.errors import InputError
 
-log = logging.getLogger(__name__)
+#: Keys that no box detector reads and that fill most of a file.
+UNUSED = ("segmentation", "keypoints")
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def load_coco(
     Source: Detectron's datasets/json_dataset.py.
     """
     return from_content(
-        read_json(annotation_file),
+        read_json(annotation_file, leave_out=UNUSED),
         name,
         image_dir,
         annotation_file,

@@ -12,6 +12,7 @@ from typing import Any
 from detectron_libra.data import images as image_files
 from detectron_libra.data.faults import ERROR, NOTE, Faults, Place, quoted
 from detectron_libra.errors import InputError
+from detectron_libra.files import native_path
 
 #: No picture has a side of more pixels; larger numbers would not fit where sizes are kept.
 MOST_PIXELS_A_SIDE = 2**31
@@ -99,7 +100,7 @@ def read_images(listed: list, image_dir: str, prefix: str, faults: Faults) -> Im
             continue
         if not file_name:
             faults.add(ERROR, "no 'file_name'", f"image {ident!r}", place)
-        file = os.path.join(image_dir, prefix + file_name) if file_name else ""
+        file = native_path(os.path.join(image_dir, prefix + file_name)) if file_name else ""
         found[ident] = file, _size(entry, place, file, faults)
     if len({isinstance(i, str) for i in found}) > 1:
         faults.add(ERROR, "some are text and some are numbers; use one kind", "image ids")
@@ -112,22 +113,22 @@ def read_images(listed: list, image_dir: str, prefix: str, faults: Faults) -> Im
 
 
 def _size(entry: dict, place: Place, file: str, faults: Faults) -> tuple[int, int]:
-    """(height, width) in pixels; (1, 1) after a fault."""
+    """(height, width) in pixels, of the file where the entry states none or a faulty one; (1, 1) without both."""
     stated: tuple[Any, Any] = (entry.get("height"), entry.get("width"))
-    if None in stated and not file:
-        return 1, 1
-    if None in stated:
-        try:
-            return image_files.read_size(file)
-        except InputError as e:
-            text = "no 'width' and 'height', and the file does not tell"
-            faults.add(ERROR, text, f"image {place.image_id!r}: {e}", place)
-            return 1, 1
     if all(type(v) in (int, float) and 1 <= v < MOST_PIXELS_A_SIDE and v == v // 1 for v in stated):
         return int(stated[0]), int(stated[1])
-    shown = f"image {place.image_id!r}: width {quoted(stated[1])}, height {quoted(stated[0])}"
-    faults.add(ERROR, "want whole numbers of pixels", shown, place)
-    return 1, 1
+    if None not in stated:
+        shown = f"image {place.image_id!r}: width {quoted(stated[1])}, height {quoted(stated[0])}"
+        faults.add(ERROR, "want whole numbers of pixels", shown, place)
+    if not file:
+        return 1, 1
+    try:
+        return image_files.read_size(file)
+    except InputError as e:
+        if None in stated:
+            text = "no 'width' and 'height', and the file does not tell"
+            faults.add(ERROR, text, f"image {place.image_id!r}: {e}", place)
+        return 1, 1
 
 
 def ident_of(entry: Any, key: str) -> int | str | None:

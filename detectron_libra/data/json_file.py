@@ -16,8 +16,12 @@ log = logging.getLogger(__name__)
 LARGE_JSON = 50_000_000
 
 
-def read_json(file: str) -> dict[str, Any]:
+def read_json(file: str, *, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
     """The top-level object of a JSON file in UTF-8, with or without a byte order mark.
+
+    Args:
+        leave_out: keys that are dropped wherever they are, before the rest of the file is parsed: most of the
+            memory that a file with masks takes.
 
     Raises:
         InputError: absent, empty, another encoding, a syntax error (with line and column), or not an object.
@@ -42,8 +46,14 @@ def read_json(file: str) -> dict[str, Any]:
         kind = "UTF-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "no UTF-8"
         raise InputError(f"{file}: the text is {kind} (byte {e.start}); save it as UTF-8") from e
     del raw  # a large file is not held twice while it is parsed
+
+    def without(entry: dict) -> dict:
+        for key in leave_out:
+            entry.pop(key, None)
+        return entry
+
     try:
-        content = json.loads(text)
+        content = json.loads(text, object_hook=without if leave_out else None)
     except json.JSONDecodeError as e:
         cut = " (the file ends too early: cut?)" if e.pos >= len(e.doc.rstrip()) - 1 else ""
         raise InputError(f"{file}: no JSON at line {e.lineno} column {e.colno}: {e.msg}{cut}") from e

@@ -11,6 +11,7 @@ from typing import Any
 from detectron_libra.data import images as image_files
 from detectron_libra.data.faults import Faults, quoted
 from detectron_libra.errors import InputError
+from detectron_libra.files import native_path
 
 CHANGE = "change"
 #: Pixels that a box may leave its image by and still fit it.
@@ -42,7 +43,7 @@ def images(content: dict, image_dir: str, changes: Faults) -> None:
         if found != name:
             entry["file_name"] = found
             changes.add(CHANGE, "file_name as it is on the disk", f"{quoted(name)} -> {quoted(found)}")
-        _correct_size(entry, os.path.join(image_dir, found), ends, changes)
+        _correct_size(entry, native_path(os.path.join(image_dir, found)), ends, changes)
 
 
 def annotations(content: dict, changes: Faults) -> None:
@@ -89,11 +90,13 @@ def _once(entries: list, part: str, changes: Faults) -> list:
 def _existing(folder: str, name: str) -> str:
     """The name itself, or the one file that it can mean: with slashes, or in other letter case."""
     for candidate in (name, name.replace("\\", "/")):
-        if os.path.lexists(os.path.join(folder, candidate)):
+        if os.path.lexists(native_path(os.path.join(folder, candidate))):
             return candidate
         head, tail = os.path.split(candidate)
         try:
-            twins = [n for n in os.listdir(os.path.join(folder, head)) if n.lower() == tail.lower()]
+            twins = [
+                n for n in os.listdir(native_path(os.path.join(folder, head))) if n.lower() == tail.lower()
+            ]
         except (OSError, ValueError):
             continue
         if len(twins) == 1:

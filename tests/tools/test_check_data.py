@@ -2,12 +2,15 @@
 """Data sets are checked before training: everything that is wrong at once, by file and id."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
 
-from tests.tools.runs import refused, run
+from tests.tools.runs import ROOT, refused, run
 
 
 @pytest.fixture
@@ -116,3 +119,19 @@ def test_a_copy_that_cannot_be_made_exits_without_one(data, tmp_path):
         run("check_data.py", images, tmp_path / "gone.json", "--fix", tmp_path / "out.json"), 3, "gone.json"
     )
     assert not (tmp_path / "out.json").exists()
+
+
+def test_names_that_the_locale_cannot_spell_are_found_and_told(data):
+    images, file, values = data
+    for entry, name in zip(values["images"], ("日本語.jpg", "été.jpg"), strict=False):
+        (images / entry["file_name"]).rename(images / name)
+        entry["file_name"] = name
+    file.write_text(json.dumps(values))
+    plain = {key: value for key, value in os.environ.items() if key != "HOME" and not key.startswith("LC_")}
+    command = [sys.executable, "tools/check_data.py", str(images), str(file)]
+    options = {"cwd": ROOT, "env": {**plain, "LC_ALL": "C", "PYTHONUTF8": "0"}, "capture_output": True}
+    done = subprocess.run(command, **options)
+    assert (done.returncode, done.stderr) == (0, b"")
+    (images / "été.jpg").unlink()
+    done = subprocess.run(command, **options)
+    assert done.returncode == 3 and done.stderr.count(b"\n") == 1
