@@ -45,13 +45,16 @@ class Loader:
         return self._count
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yields Batch.
+        """Batches; their workers' seeds are drawn at once, so that a random state can be restored after this call.
 
-        Raises:
+        Raises (the iterator):
             InputError: an image cannot be used; the text names it.
             RunError: a worker process died or hangs.
         """
-        batches = self._batches = iter(self._loader)
+        self._batches = iter(self._loader)
+        return self._yield(self._batches)
+
+    def _yield(self, batches: Iterator[Any]) -> Iterator[Batch]:
         try:
             while True:
                 item = self._receive(batches)
