@@ -17,8 +17,8 @@ from detectron_libra.config import Config, infer, with_values
 from detectron_libra.modeling.losses import SmoothL1Loss
 from detectron_libra.modeling.matching import label_anchors_rpn
 from detectron_libra.modeling.proposals import make_proposals
-from detectron_libra.ops.match_boxes import pairwise_iou
 from detectron_libra.ops import backend
+from detectron_libra.ops.match_boxes import pairwise_iou
 from detectron_libra.structures import Batch, ImageMeta, Targets
 from detectron_libra.weights.apply import apply_weights
 from detectron_libra.weights.foreign import from_state_dict
