@@ -26,7 +26,7 @@ STATISTICS = ("running_mean", "running_var")
 #: A counter of batch normalisation that nothing reads.
 COUNTER = "num_batches_tracked"
 #: What a loss remembers of its data: of use to a run that goes on, which reads its checkpoint as a whole.
-LOSSES = ("class_loss.", "regions.class_loss.")
+LOSSES = ("class_loss.", "box_loss.", "regions.class_loss.", "regions.box_loss.")
 NAMED = 5  # names that a message lists
 
 
