@@ -196,7 +196,7 @@ def describe(run: Run, model: nn.Module, start: int) -> str:
         "instance-balanced sampling": libra.INSTANCE_SAMPLING.ON,
     }
     libra_parts = ", ".join(name for name, on in parts.items() if on) or "none"
-    kit = "".join(f", {name}" for name in switched_on(run.cfg))
+    kit = "".join(f"; {name}" for name in switched_on(run.cfg))
     return (
         f"{session.model_type(run.cfg)}, {parameters:,} parameters ({trained:,} trained), "
         f"Libra parts: {libra_parts}{kit}; {images} images, {len(run.class_names)} classes; "
