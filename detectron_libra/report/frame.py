@@ -13,13 +13,13 @@ from detectron_libra.report.texts import shorten
 #: Units of a plot; small, so that its texts can be read on a narrow screen too.
 WIDTH, HEIGHT = 480, 300
 #: Height of a line of text, and about the width of a letter, in units of a plot.
-LINE, LETTER = 17, 6.7
+LINE, LETTER = 18, 7.4
 #: Room at the right for half a tick's text, and below the axis for ticks and the name of the axis.
 RIGHT, BELOW = 16, 38
 #: Colours that page.py knows; a plot with more series takes them again.
 COLOURS = 8
 #: Characters of a name in a legend, and of one beside a row.
-NAME, ROW_NAME = 32, 22
+NAME, ROW_NAME = 32, 20
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def text(x: float, y: float, content: object, *, anchor: str | None = None, grou
 def frame_for(y_texts: Sequence[str], *, top: float, height: float = HEIGHT) -> Frame:
     """The place for values beside the texts of the vertical axis, below ``top``."""
     return Frame(
-        10 + LETTER * max(map(len, y_texts), default=0), top + LINE + 6, WIDTH - RIGHT, height - BELOW
+        10 + LETTER * max(map(len, y_texts), default=0), top + LINE + 10, WIDTH - RIGHT, height - BELOW
     )
 
 
@@ -107,7 +107,7 @@ def vertical_axis(axis: Axis, frame: Frame, label: str) -> Html:
         + text(frame.left - 6, axis.at(t) + 4, axis.text(t), anchor="end")
         for t in axis.ticks
     ]
-    name = text(0, frame.top - 10, label, group="label") if label else ""
+    name = text(0, frame.top - 14, label, group="label") if label else ""
     return element("g", *map(Html, ticks), name)
 
 

@@ -30,7 +30,7 @@ a { color: var(--accent); }
 nav { display: flex; flex-wrap: wrap; gap: .25rem 1rem; margin: .5rem 0; }
 .note { background: var(--warn-ground); color: var(--warn); padding: .4rem .75rem; border-radius: .25rem;
   max-width: 50rem; }
-.figures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr));
+.figures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr));
   margin: 1rem 0; }
 figure { margin: 0; padding: .5rem; background: var(--raised); border-radius: .375rem; min-width: 0; max-width: 40rem; }
 figcaption { font-size: .875rem; color: var(--quiet); overflow-wrap: anywhere; }
@@ -41,7 +41,7 @@ table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabul
 caption { text-align: left; color: var(--quiet); padding-bottom: .25rem; }
 th, td { padding: .2rem .6rem; border-bottom: 1px solid var(--rule); text-align: left; vertical-align: top; }
 thead th { color: var(--quiet); font-weight: 600; vertical-align: bottom; }
-tbody th { font-weight: normal; }
+tbody th { font-weight: normal; min-width: 7rem; }
 .n { text-align: right; white-space: nowrap; }
 .long td, .long th { overflow-wrap: anywhere; }
 dl { display: grid; grid-template-columns: fit-content(45%) 1fr; gap: .15rem 1rem; margin: .75rem 0; font-size: .9rem; }
@@ -51,18 +51,18 @@ pre { overflow-x: auto; background: var(--raised); padding: .75rem; border-radiu
 code { font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 summary { cursor: pointer; color: var(--accent); margin: .5rem 0; }
 .plot { display: block; width: 100%; height: auto; }
-.plot text { font-size: 12px; fill: var(--quiet); }
+.plot text { font-size: 13px; fill: var(--quiet); }
 .plot text.label { fill: var(--text); }
-.plot text.small { font-size: 11px; }
+.plot text.small { font-size: 12px; }
 .plot .grid { stroke: var(--grid); stroke-width: 1; }
-.plot .line { fill: none; stroke: var(--c); stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
-.plot .faint .line { stroke-width: 1; opacity: .45; }
-.plot .dashed .line, .plot .again .line { stroke-dasharray: 6 5; }
-.plot .guide .line { stroke: var(--rule); stroke-width: 1; }
+.plot path.line { fill: none; stroke: var(--c); stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
+.plot .faint path.line { stroke-width: 1; opacity: .45; }
+.plot .dashed path.line, .plot .again path.line { stroke-dasharray: 6 5; }
+.plot .guide path.line { stroke: var(--rule); stroke-width: 1; }
 .plot circle { fill: var(--c); }
 .plot .points circle { stroke: var(--raised); }
 .plot .bar rect { fill: var(--c); }
-.plot .bar .line { stroke-width: 9; stroke-linecap: butt; }
+.plot .bar path.line { stroke-width: 9; stroke-linecap: butt; }
 .plot .error { stroke: var(--text); stroke-width: 1.5; }
 .plot .area { fill: var(--c); fill-opacity: .22; stroke: var(--c); stroke-width: 1.5; }
 .plot .above rect { fill: var(--c1); }
