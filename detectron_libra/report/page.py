@@ -140,9 +140,9 @@ def figure(content: Html, caption: str, *, title: str = "") -> Html:
     return element("figure", content, element("figcaption", Html(front), caption))
 
 
-def figures(*parts: Html) -> Html:
-    """Figures beside each other, as many as the screen is wide for."""
-    return element("div", *parts, class_="figures")
+def figures(*parts: Html, small: bool = False) -> Html:
+    """Figures beside each other, as many as the screen is wide for; ``small`` ones are three where plots are two."""
+    return element("div", *parts, class_="figures small" if small else "figures")
 
 
 def picture(jpeg: bytes, *, alt: str, size: tuple[int, int]) -> Html:
@@ -154,9 +154,7 @@ def picture(jpeg: bytes, *, alt: str, size: tuple[int, int]) -> Html:
         size: width and height in pixels.
     """
     data = base64.b64encode(jpeg).decode("ascii")
-    return element(
-        "img", src=f"data:image/jpeg;base64,{data}", alt=alt, width=size[0], height=size[1], loading="lazy"
-    )
+    return element("img", src=f"data:image/jpeg;base64,{data}", alt=alt, width=size[0], height=size[1])
 
 
 def _part(part: object) -> Html:

@@ -32,6 +32,7 @@ nav { display: flex; flex-wrap: wrap; gap: .25rem 1rem; margin: .5rem 0; }
   max-width: 50rem; }
 .figures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr));
   margin: 1rem 0; }
+.small { grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); }
 figure { margin: 0; padding: .5rem; background: var(--raised); border-radius: .375rem; min-width: 0; max-width: 40rem; }
 figcaption { font-size: .875rem; color: var(--quiet); overflow-wrap: anywhere; }
 figcaption b { color: var(--text); }
@@ -43,7 +44,8 @@ th, td { padding: .2rem .6rem; border-bottom: 1px solid var(--rule); text-align:
 thead th { color: var(--quiet); font-weight: 600; vertical-align: bottom; }
 tbody th { font-weight: normal; min-width: 7rem; }
 .n { text-align: right; white-space: nowrap; }
-.long td, .long th { overflow-wrap: anywhere; }
+.long tbody th { white-space: nowrap; }
+.long td { overflow-wrap: anywhere; min-width: 9rem; }
 dl { display: grid; grid-template-columns: fit-content(45%) 1fr; gap: .15rem 1rem; margin: .75rem 0; font-size: .9rem; }
 dt { color: var(--quiet); overflow-wrap: anywhere; }
 dd { margin: 0; overflow-wrap: anywhere; }

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a test left in its folder, as a run report shows it; what is missing becomes a sentence."""
+
+import json
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detectron_libra.builders import session
+from detectron_libra.builders.recall import PROPOSALS
+from detectron_libra.builders.reval import DETECTIONS, Stored, open_detections
+from detectron_libra.builders.rules import geometry_of
+from detectron_libra.config import Config, with_values
+from detectron_libra.data.images import read_image
+from detectron_libra.errors import LibraError
+from detectron_libra.evaluation.arrays import class_keys, numpy_of, records_by_id
+from detectron_libra.evaluation.boxes import match_dataset
+from detectron_libra.evaluation.by_image import ImageCounts, count_by_image
+from detectron_libra.evaluation.curves import precision_recall
+from detectron_libra.evaluation.thumbnails import thumbnail
+from detectron_libra.report.tested import Curve, Picture, Tested
+
+log = logging.getLogger(__name__)
+
+RESULTS = "results.json"
+#: Pictures at each end.
+PICTURES = 6
+
+
+def read_test(cfg: Config, output: Path, name: str, weights: Path) -> Tested:
+    """What is known about one test set of a run.
+
+    Args:
+        cfg: of the run.
+        output: its OUTPUT_DIR.
+        name: of the set.
+        weights: the final weights, which results should be younger than.
+    """
+    folder = session.test_folder(with_values(cfg, {"OUTPUT_DIR": str(output)}), name)
+    notes: list[str] = []
+    results = _read_results(folder / RESULTS, name, notes)
+    file = folder / DETECTIONS
+    if not file.is_file():
+        if not (folder / PROPOSALS).is_file():
+            notes.append("There are no detections: the run was not tested on this set, or not to the end.")
+        return Tested(name, results, notes=notes)
+    if weights.is_file() and file.stat().st_mtime < weights.stat().st_mtime:
+        notes.append("These detections are older than the final weights: they may be of another training.")
+    try:
+        stored = open_detections(file, name=name)
+    except LibraError as e:
+        notes.append(f"No curves and no images: {e}")
+        return Tested(name, results, notes=notes)
+    if not stored.dataset.annotated:
+        notes.append("The set has no annotations: detections are written, nothing is measured.")
+        return Tested(name, results, notes=notes)
+    return _measured(stored, results, notes)
+
+
+def _measured(stored: Stored, results: dict[str, Any], notes: list[str]) -> Tested:
+    """Curves and pictures of a set with annotations."""
+    cfg, dataset = stored.cfg, stored.dataset
+    threshold = cfg.TEST.CONCEPT_THRESH
+    extent = geometry_of(cfg).extent
+    matches = match_dataset(dataset, stored.detections, iou=cfg.TEST.BOX_IOU_THRESH, extent=extent)
+    curves = [
+        Curve(c.name, c.positives, c.recall.tolist(), c.precision.tolist(), c.at)
+        for c in precision_recall(matches, class_keys(dataset), threshold=threshold)
+    ]
+    if not curves:
+        notes.append("There is no box to find in the annotations: no curves.")
+    counts = count_by_image(matches, len(dataset.records), threshold=threshold)
+    draw = partial(_picture, stored, counts)
+    best, worst = (_drawn(draw, places, notes) for places in counts.ends(PICTURES))
+    return Tested(dataset.name, results, curves, best, worst, notes)
+
+
+def _drawn(draw: Callable[[int], Picture], places: list[int], notes: list[str]) -> list[Picture]:
+    """Pictures of images; one that cannot be read becomes a note."""
+    pictures = []
+    for place in places:
+        try:
+            pictures.append(draw(place))
+        except LibraError as e:
+            notes.append(f"An image is left out: {e}")
+    return pictures
+
+
+def _picture(stored: Stored, counts: ImageCounts, place: int) -> Picture:
+    record = records_by_id(stored.dataset)[place]
+    objects = ~numpy_of(record.crowd, bool)
+    jpeg, size = thumbnail(
+        read_image(record.file, size=(record.height, record.width)),
+        stored.detections[record.image_id],
+        (numpy_of(record.boxes, np.float64)[objects], numpy_of(record.classes, np.int64)[objects]),
+        stored.dataset.class_names,
+        threshold=stored.cfg.TEST.CONCEPT_THRESH,
+        extent=geometry_of(stored.cfg).extent,
+    )
+    right, wrong, missed = (int(c[place]) for c in (counts.right, counts.wrong, counts.missed))
+    return Picture(Path(record.file).name, jpeg, size, right, wrong, missed, float(counts.f1[place]))
+
+
+def _read_results(file: Path, name: str, notes: list[str]) -> dict[str, Any]:
+    """Of results.json, what was measured on the set; nothing where there is none."""
+    try:
+        results = json.loads(file.read_text(encoding="utf-8"))[name]
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, LookupError, TypeError) as e:
+        notes.append(f"{RESULTS} cannot be read ({e}): no tables.")
+        return {}
+    return results if isinstance(results, dict) else {}
