@@ -14,12 +14,12 @@ import torch
 import detectron_libra
 from detectron_libra import machine
 from detectron_libra.builders import session
-from detectron_libra.builders.tested import read_test
+from detectron_libra.builders.set_report import read_set
 from detectron_libra.config import Config, diff, parse_config
 from detectron_libra.config.dump import show
 from detectron_libra.config.fields import values_of
 from detectron_libra.engine.saving import FINAL
-from detectron_libra.errors import InputError, LibraError, UsageError
+from detectron_libra.errors import InputError, RunError, UsageError
 from detectron_libra.evaluation.files import write_whole
 from detectron_libra.report.history import read_history
 from detectron_libra.report.run import RunContent, run_page
@@ -40,7 +40,7 @@ def reported(folder: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (LibraError, SystemExit):
+    except (InputError, RunError, SystemExit):
         if (folder / CONFIG).is_file():
             try:
                 write_report(folder)
@@ -94,7 +94,7 @@ def read_run(folder: Path) -> RunContent:
     cfg = parse_config(text, str(folder / CONFIG))
     output = output_folder(cfg, folder)
     weights = folder / FINAL
-    tests = [read_test(cfg, output, name, weights) for name in cfg.TEST.DATASETS]
+    tests = [read_set(cfg, output, name, weights) for name in cfg.TEST.DATASETS]
     return RunContent(
         title=f"Training of {session.model_type(cfg)} on {', '.join(cfg.TRAIN.DATASETS)}",
         facts=_facts(cfg),

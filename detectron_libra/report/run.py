@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from detectron_libra.report.history import History
 from detectron_libra.report.markup import Html, element
 from detectron_libra.report.page import Section, code, details, facts, heading, note, page, table
-from detectron_libra.report.tested import Tested, test_section
+from detectron_libra.report.sets import SetReport, set_section
 from detectron_libra.report.texts import number, percent
 from detectron_libra.report.training import results_over_time, training_sections
 
@@ -38,7 +38,7 @@ class RunContent:
     eval_period: int
     finished: bool
     history: History
-    tests: Sequence[Tested]
+    tests: Sequence[SetReport]
     changed: Sequence[tuple[str, str, str]]
     config_text: str
     sittings: Sequence[str]
@@ -52,7 +52,7 @@ def run_page(run: RunContent) -> str:
     sections = [
         *training_sections(run.history),
         results_over_time(run.history, final, last, run.eval_period),
-        *(map(test_section, run.tests) if run.tests else [_untested()]),
+        *(map(set_section, run.tests) if run.tests else [_untested()]),
         _configuration(run),
         _versions(run),
     ]

@@ -15,6 +15,7 @@ from detectron_libra.report.texts import is_number
 #: A quantity whose values are this many times apart gets a logarithmic axis.
 SPREAD = 100
 ITERATION = "iteration"
+MEDIANS = "Each point is the median of the last 20 iterations, so that single steps do not hide the run."
 #: Columns with a plot of their own, and those that say nothing as a curve.
 DRAWN = {"iter", "lr", "loss", "grad_norm", "images_per_s", "data_time", "mem", "eta", "time", "mb_qsize"}
 
@@ -24,7 +25,7 @@ def training_sections(history: History) -> list[Section]:
     if not history.steps:
         return [Section("Training", [note("metrics.jsonl has no line about a step: nothing can be drawn.")])]
     return [
-        Section("Losses", [*_warnings(history), _losses(history)]),
+        Section("Losses", [*_warnings(history), MEDIANS, _losses(history)]),
         Section("Learning rate and gradient", [_rate_and_gradient(history)]),
         Section("Pace", [_pace(history)]),
         *_others(history),
@@ -95,7 +96,7 @@ def _losses(history: History) -> Html:
 
 def _rate_and_gradient(history: History) -> Html:
     return figures(
-        _plot(history, ["lr"], title="Learning rate"),
+        _plot(history, ["lr"], title="Learning rate", with_zero=True),
         _plot(
             history,
             ["grad_norm"],

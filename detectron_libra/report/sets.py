@@ -43,7 +43,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Tested:
+class SetReport:
     """What is known about a test set.
 
     Attributes:
@@ -62,7 +62,7 @@ class Tested:
     notes: Sequence[str] = ()
 
 
-def test_section(test: Tested) -> Section:
+def set_section(test: SetReport) -> Section:
     """Everything that is known about a test set."""
     parts: list[object] = [note(text) for text in test.notes]
     parts += _box_table(test.results) + _proposal_table(test.results)
@@ -128,15 +128,20 @@ def _rates(values: Mapping[str, Any]) -> list[str]:
     return [percent(values[key]) for key in RATES]
 
 
-def _curves(test: Tested) -> list[object]:
+def _curves(test: SetReport) -> list[object]:
     if not test.curves:
         return []
     whole, *classes = test.curves
-    most = sorted(classes, key=lambda curve: -curve.positives)[: CLASSES_IN_PLOT * PLOTS]
-    chosen = [curve for curve in classes if curve in most]
+    places = sorted(range(len(classes)), key=lambda k: -classes[k].positives)[: CLASSES_IN_PLOT * PLOTS]
+    chosen = [classes[k] for k in sorted(places)]
     groups = [chosen[k : k + CLASSES_IN_PLOT] for k in range(0, len(chosen), CLASSES_IN_PLOT)]
     plots = [_curve_plot(test.name, [whole], whole.name)]
-    plots += [_curve_plot(test.name, group, "by class") for group in groups]
+    for k, group in enumerate(groups, start=1):
+        plots.append(
+            _curve_plot(
+                test.name, group, f"by class, {k} of {len(groups)}" if len(groups) > 1 else "by class"
+            )
+        )
     parts: list[object] = [heading("Precision over recall"), figures(*plots)]
     if len(chosen) < len(classes):
         parts.insert(1, f"The {len(chosen)} classes with most objects, of {len(classes)}.")
@@ -151,7 +156,7 @@ def _curve_plot(name: str, curves: Sequence[Curve], title: str) -> Html:
     return figure(plot, told, title=title.capitalize())
 
 
-def _pictures(test: Tested) -> list[object]:
+def _pictures(test: SetReport) -> list[object]:
     parts: list[object] = []
     for title, pictures in (("Best images", test.best), ("Worst images", test.worst)):
         if pictures:

@@ -22,7 +22,7 @@ from detectron_libra.evaluation.boxes import match_dataset
 from detectron_libra.evaluation.by_image import ImageCounts, count_by_image
 from detectron_libra.evaluation.curves import precision_recall
 from detectron_libra.evaluation.thumbnails import thumbnail
-from detectron_libra.report.tested import Curve, Picture, Tested
+from detectron_libra.report.sets import Curve, Picture, SetReport
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ RESULTS = "results.json"
 PICTURES = 6
 
 
-def read_test(cfg: Config, output: Path, name: str, weights: Path) -> Tested:
+def read_set(cfg: Config, output: Path, name: str, weights: Path) -> SetReport:
     """What is known about one test set of a run.
 
     Args:
@@ -40,6 +40,8 @@ def read_test(cfg: Config, output: Path, name: str, weights: Path) -> Tested:
         name: of the set.
         weights: the final weights, which results should be younger than.
     """
+    if not weights.is_file():
+        return SetReport(name, notes=["The run is not complete: its weights were not tested."])
     folder = session.test_folder(with_values(cfg, {"OUTPUT_DIR": str(output)}), name)
     notes: list[str] = []
     results = _read_results(folder / RESULTS, name, notes)
@@ -47,21 +49,21 @@ def read_test(cfg: Config, output: Path, name: str, weights: Path) -> Tested:
     if not file.is_file():
         if not (folder / PROPOSALS).is_file():
             notes.append("There are no detections: the run was not tested on this set, or not to the end.")
-        return Tested(name, results, notes=notes)
-    if weights.is_file() and file.stat().st_mtime < weights.stat().st_mtime:
+        return SetReport(name, results, notes=notes)
+    if file.stat().st_mtime < weights.stat().st_mtime:
         notes.append("These detections are older than the final weights: they may be of another training.")
     try:
         stored = open_detections(file, name=name)
     except LibraError as e:
         notes.append(f"No curves and no images: {e}")
-        return Tested(name, results, notes=notes)
+        return SetReport(name, results, notes=notes)
     if not stored.dataset.annotated:
         notes.append("The set has no annotations: detections are written, nothing is measured.")
-        return Tested(name, results, notes=notes)
+        return SetReport(name, results, notes=notes)
     return _measured(stored, results, notes)
 
 
-def _measured(stored: Stored, results: dict[str, Any], notes: list[str]) -> Tested:
+def _measured(stored: Stored, results: dict[str, Any], notes: list[str]) -> SetReport:
     """Curves and pictures of a set with annotations."""
     cfg, dataset = stored.cfg, stored.dataset
     threshold = cfg.TEST.CONCEPT_THRESH
@@ -76,7 +78,7 @@ def _measured(stored: Stored, results: dict[str, Any], notes: list[str]) -> Test
     counts = count_by_image(matches, len(dataset.records), threshold=threshold)
     draw = partial(_picture, stored, counts)
     best, worst = (_drawn(draw, places, notes) for places in counts.ends(PICTURES))
-    return Tested(dataset.name, results, curves, best, worst, notes)
+    return SetReport(dataset.name, results, curves, best, worst, notes)
 
 
 def _drawn(draw: Callable[[int], Picture], places: list[int], notes: list[str]) -> list[Picture]:
