@@ -18,9 +18,10 @@ from detectron_libra.config import Config, with_values
 from detectron_libra.data.images import read_image
 from detectron_libra.errors import LibraError
 from detectron_libra.evaluation.arrays import class_keys, numpy_of, records_by_id
-from detectron_libra.evaluation.boxes import match_dataset
+from detectron_libra.evaluation.boxes import Matches, match_dataset
 from detectron_libra.evaluation.by_image import ImageCounts, count_by_image
 from detectron_libra.evaluation.curves import precision_recall
+from detectron_libra.evaluation.rates import best_threshold
 from detectron_libra.evaluation.thumbnails import thumbnail
 from detectron_libra.report.sets import Curve, Picture, SetReport
 
@@ -66,19 +67,32 @@ def read_set(cfg: Config, output: Path, name: str, weights: Path) -> SetReport:
 def _measured(stored: Stored, results: dict[str, Any], notes: list[str]) -> SetReport:
     """Curves and pictures of a set with annotations."""
     cfg, dataset = stored.cfg, stored.dataset
-    threshold = cfg.TEST.CONCEPT_THRESH
     extent = geometry_of(cfg).extent
     matches = match_dataset(dataset, stored.detections, iou=cfg.TEST.BOX_IOU_THRESH, extent=extent)
     curves = [
         Curve(c.name, c.positives, c.recall.tolist(), c.precision.tolist(), c.at)
-        for c in precision_recall(matches, class_keys(dataset), threshold=threshold)
+        for c in precision_recall(matches, class_keys(dataset), threshold=cfg.TEST.CONCEPT_THRESH)
     ]
     if not curves:
         notes.append("There is no box to find in the annotations: no curves.")
+    threshold = _threshold(matches, cfg.TEST.CONCEPT_THRESH, notes)
     counts = count_by_image(matches, len(dataset.records), threshold=threshold)
-    draw = partial(_picture, stored, counts)
+    draw = partial(_picture, stored, counts, threshold)
     best, worst = (_drawn(draw, places, notes) for places in counts.ends(PICTURES))
-    return SetReport(dataset.name, results, curves, best, worst, notes)
+    return SetReport(dataset.name, results, curves, best, worst, threshold, notes)
+
+
+def _threshold(matches: Matches, wanted: float, notes: list[str]) -> float:
+    """TEST.CONCEPT_THRESH; where no box is right at it, so that images have no order, the best one of this set."""
+    right = matches.right & matches.counts
+    best = best_threshold(matches.candidates())["best_threshold"]
+    if best is None or not right.any() or (matches.found.scores[right] >= np.float32(wanted)).any():
+        return wanted
+    notes.append(
+        f"No box of score {wanted:g} (TEST.CONCEPT_THRESH) or above is right: images are ranked and drawn at "
+        f"{best:.3g}, the best threshold of this set."
+    )
+    return best
 
 
 def _drawn(draw: Callable[[int], Picture], places: list[int], notes: list[str]) -> list[Picture]:
@@ -92,7 +106,7 @@ def _drawn(draw: Callable[[int], Picture], places: list[int], notes: list[str]) 
     return pictures
 
 
-def _picture(stored: Stored, counts: ImageCounts, place: int) -> Picture:
+def _picture(stored: Stored, counts: ImageCounts, threshold: float, place: int) -> Picture:
     record = records_by_id(stored.dataset)[place]
     objects = ~numpy_of(record.crowd, bool)
     jpeg, size = thumbnail(
@@ -100,7 +114,7 @@ def _picture(stored: Stored, counts: ImageCounts, place: int) -> Picture:
         stored.detections[record.image_id],
         (numpy_of(record.boxes, np.float64)[objects], numpy_of(record.classes, np.int64)[objects]),
         stored.dataset.class_names,
-        threshold=stored.cfg.TEST.CONCEPT_THRESH,
+        threshold=threshold,
         extent=geometry_of(stored.cfg).extent,
     )
     right, wrong, missed = (int(c[place]) for c in (counts.right, counts.wrong, counts.missed))

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from ..structures import Detections
 from .arrays import numpy_of
-from .pictures import LONG_SIDE_PX, draw
+from .pictures import draw
 
 #: Longer side of a thumbnail in pixels, and its JPEG quality.
-THUMBNAIL_PX, QUALITY = 640, 70
+THUMBNAIL_PX, QUALITY = 480, 75
 
 
 def thumbnail(
@@ -37,16 +37,16 @@ def thumbnail(
     Returns:
         The file, and its width and height in pixels.
     """
-    # Large pictures shrink before they are drawn on: lines and labels keep their size.
-    factor = min(1.0, LONG_SIDE_PX / max(image.shape[1:]))
+    # Pictures shrink before they are drawn on: lines and labels keep their size.
+    factor = min(1.0, THUMBNAIL_PX / max(image.shape[1:]))
     picture = draw(
         _resized(image, factor),
         Detections(_edges(detections.boxes, factor, extent), detections.scores, detections.classes),
         (_edges(truth[0], factor, extent), truth[1]),
         class_names,
         threshold=threshold,
+        long_side=THUMBNAIL_PX,
     )
-    picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
     content = io.BytesIO()
     picture.save(content, "JPEG", quality=QUALITY, optimize=True)
     return content.getvalue(), picture.size

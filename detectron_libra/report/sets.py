@@ -51,6 +51,7 @@ class SetReport:
         results: of results.json; empty where nothing was measured.
         curves: all classes together first.
         best, worst: images, the best and the worst first.
+        threshold: score at which images are ranked and drawn.
         notes: what is missing or has to be known, a sentence each.
     """
 
@@ -59,6 +60,7 @@ class SetReport:
     curves: Sequence[Curve] = ()
     best: Sequence[Picture] = ()
     worst: Sequence[Picture] = ()
+    threshold: float | None = None
     notes: Sequence[str] = ()
 
 
@@ -95,22 +97,14 @@ def _class_table(results: Mapping[str, Any]) -> list[object]:
     box, boxes, images = results["box"], results["boxes_at_threshold"], results["concept"]
     head = ["class", "objects", "AP", "precision", "recall", "F1", "best F1", "at score"]
     head += [f"image {name}" for name in ("precision", "recall", "F1")]
+    objects = {name: values["positives"] for name, values in boxes["per_class"].items()}
+    means = [percent(box["AP"]), *_rates(boxes["macro"]), "", "", *_rates(images["macro"])]
     rows = [
-        _row("all", box["AP"], boxes, images),
-        [
-            "mean of classes",
-            "",
-            percent(box["AP"]),
-            *_rates(boxes["macro"]),
-            "",
-            "",
-            *_rates(images["macro"]),
-        ],
-        *(
-            _row(name, ap, boxes["per_class"][name], images["per_class"][name])
-            for name, ap in box["per_class"].items()
-        ),
+        _row("all", sum(objects.values()), box["AP"], boxes, images),
+        ["mean of classes", "", *means],
     ]
+    for name, ap in box["per_class"].items():
+        rows.append(_row(name, objects[name], ap, boxes["per_class"][name], images["per_class"][name]))
     caption = (
         f"By class, per cent: AP of boxes; precision, recall and F1 of boxes at score {number(boxes['threshold'])} and "
         f"IoU {number(boxes['iou'])}; those of the statement that an image has the class"
@@ -118,8 +112,9 @@ def _class_table(results: Mapping[str, Any]) -> list[object]:
     return [heading("By class"), table(head, rows, caption=caption)]
 
 
-def _row(name: str, ap: float | None, boxes: Mapping[str, Any], images: Mapping[str, Any]) -> list[object]:
-    objects = boxes.get("positives", "")
+def _row(
+    name: str, objects: int, ap: float | None, boxes: Mapping[str, Any], images: Mapping[str, Any]
+) -> list[object]:
     best = [percent(boxes["best_f1"]), number(boxes["best_threshold"], 2)]
     return [name, objects, percent(ap), *_rates(boxes), *best, *_rates(images)]
 
@@ -163,7 +158,7 @@ def _pictures(test: SetReport) -> list[object]:
             parts += [heading(title), figures(*map(_picture, pictures), small=True)]
     if parts:
         told = (
-            "Ranked by F1 of their boxes at the thresholds of the table. Coloured frames are detections with their "
+            f"Ranked by F1 of their boxes at score {number(test.threshold)}. Coloured frames are detections with their "
             "score, dashed white ones are true boxes; one that is missed is labelled."
         )
         parts.insert(0, told)
