@@ -23,7 +23,7 @@ from detectron_libra.evaluation.by_image import ImageCounts, count_by_image
 from detectron_libra.evaluation.curves import precision_recall
 from detectron_libra.evaluation.rates import best_threshold
 from detectron_libra.evaluation.thumbnails import thumbnail
-from detectron_libra.report.sets import Curve, Picture, SetReport
+from detectron_libra.report.sets import Curve, Picture, SetReport, fits
 
 log = logging.getLogger(__name__)
 
@@ -130,4 +130,7 @@ def _read_results(file: Path, name: str, notes: list[str]) -> dict[str, Any]:
     except (OSError, ValueError, LookupError, TypeError) as e:
         notes.append(f"{RESULTS} cannot be read ({e}): no tables.")
         return {}
-    return results if isinstance(results, dict) else {}
+    if not fits(results):
+        notes.append(f"{RESULTS} has another layout than ours: no tables.")
+        return {}
+    return results

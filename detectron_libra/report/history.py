@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,9 +87,14 @@ def over_time(
     found: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for iteration, results in points:
         for name, tasks in results.items():
-            for task, metrics in TASKS.items():
-                for metric in metrics:
-                    value = (tasks.get(task) or {}).get(metric)
-                    if is_number(value):
-                        found.setdefault(name, {}).setdefault(metric, []).append((iteration, value))
+            for metric, value in _numbers(tasks):
+                found.setdefault(name, {}).setdefault(metric, []).append((iteration, value))
     return found
+
+
+def _numbers(tasks: Any) -> Iterator[tuple[str, float]]:
+    """The numbers of a data set that are drawn."""
+    for task, metrics in TASKS.items():
+        values = tasks.get(task) if isinstance(tasks, dict) else None
+        if isinstance(values, dict):
+            yield from ((metric, values[metric]) for metric in metrics if is_number(values.get(metric)))

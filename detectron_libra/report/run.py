@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from detectron_libra.report.history import History
 from detectron_libra.report.markup import Html, element
 from detectron_libra.report.page import Section, code, details, facts, heading, note, page, table
-from detectron_libra.report.sets import SetReport, set_section
-from detectron_libra.report.texts import number, percent
+from detectron_libra.report.sets import SetReport, headline, set_section
+from detectron_libra.report.texts import number
 from detectron_libra.report.training import results_over_time, training_sections
 
 
@@ -77,19 +77,8 @@ def _summary(run: RunContent, final: Mapping[str, Mapping]) -> dict[str, object]
         told["Last loss"] = number(run.history.steps[-1].get("loss"))
         told["Images per second"] = number(run.history.steps[-1].get("images_per_s"))
     for name, results in final.items():
-        told[name] = _headline(results)
+        told[name] = headline(results)
     return told
-
-
-def _headline(results: Mapping) -> str:
-    if "box_proposal" in results:
-        return f"AR@1000 {percent(results['box_proposal'].get('AR@1000'))}"
-    boxes, images = results["boxes_at_threshold"], results["concept"]
-    return (
-        f"AP {percent(results['box']['AP'])}, AP50 {percent(results['box']['AP50'])}; "
-        f"boxes: precision {percent(boxes['precision'])}, recall {percent(boxes['recall'])}; "
-        f"images: precision {percent(images['precision'])}, recall {percent(images['recall'])} (per cent)"
-    )
 
 
 def _untested() -> Section:

@@ -72,6 +72,28 @@ def set_section(test: SetReport) -> Section:
     return Section(f"Test: {test.name}", parts)
 
 
+def headline(results: Mapping[str, Any]) -> str:
+    """The numbers of a set that one looks for first, in one line."""
+    if "box_proposal" in results:
+        return f"AR@1000 {percent(results['box_proposal'].get('AR@1000'))}"
+    boxes, images = results["boxes_at_threshold"], results["concept"]
+    return (
+        f"AP {percent(results['box']['AP'])}, AP50 {percent(results['box']['AP50'])}; "
+        f"boxes: precision {percent(boxes['precision'])}, recall {percent(boxes['recall'])}; "
+        f"images: precision {percent(images['precision'])}, recall {percent(images['recall'])} (per cent)"
+    )
+
+
+def fits(results: Mapping[str, Any]) -> bool:
+    """Whether the results have the layout that the section and the headline read; a file may be of any version."""
+    try:
+        set_section(SetReport("", results))
+        headline(results)
+    except (LookupError, TypeError, AttributeError):
+        return False
+    return True
+
+
 def _box_table(results: Mapping[str, Any]) -> list[object]:
     if "box" not in results:
         return []

@@ -5,10 +5,12 @@ import json
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from detectron_libra.report.history import over_time, read_history
 from detectron_libra.report.run import RunContent, run_page
-from detectron_libra.report.sets import Curve, Picture, SetReport
+from detectron_libra.report.sets import Curve, Picture, SetReport, fits
 from tests.report import reading
 
 RATES = {"precision": 0.5, "recall": 0.25, "f1": 1 / 3}
@@ -17,6 +19,20 @@ AT = {**CLASS, "macro": RATES, "threshold": 0.5, "iou": 0.5, "per_class": {"cat"
 BOX = {"AP": 0.321, "AP50": 0.6, "AP75": 0.2, "APs": 0.1, "APm": None, "APl": 0.4}
 RESULTS = {"box": {**BOX, "per_class": {"cat": 0.4, "<dog>": None}}, "concept": {**AT, "mAP": 0.3}}
 RESULTS["boxes_at_threshold"] = AT
+#: Names that the files of a run use.
+KEYS = [
+    "iter",
+    "lr",
+    "loss",
+    "loss_cls",
+    "raw_loss_cls",
+    "eval",
+    "val",
+    "box",
+    "AP",
+    "box_proposal",
+    "AR@1000",
+]
 
 
 def step(iteration, **values):
@@ -179,3 +195,28 @@ def test_results_over_time_end_with_those_of_the_final_weights():
     found = over_time(history, final, 39)
     assert found == {"val": {"AP": [(9, 0.1), (19, 0.2), (39, 0.3)], "AP50": [(39, 0.5)]}}
     assert over_time(history, final, None) == {"val": {"AP": [(9, 0.1), (19, 0.2)]}}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(KEYS), JSON, max_size=6), max_size=4), JSON)
+@settings(max_examples=100, deadline=None)
+def test_no_content_of_the_files_breaks_the_page(lines, results):
+    tests = [SetReport("val", results)] if fits(results) else []
+    seen(content(map(json.dumps, lines), tests, finished=False))
+
+
+def test_results_of_another_layout_are_told_apart():
+    assert fits(RESULTS) and not fits({}) and fits({"box_proposal": {"AR@1000": 0.5}})
+    for key in RESULTS:
+        assert not fits({**RESULTS, key: {}})
+    assert (
+        not fits([])
+        and not fits(None)
+        and not fits({**RESULTS, "box": {**RESULTS["box"], "per_class": {"x": 1}}})
+    )

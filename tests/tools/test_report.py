@@ -61,6 +61,10 @@ def test_what_is_missing_is_said(output):
     tested = output / "test/tiny_val/retinanet"
     (tested / "results.json").write_text("{")
     assert "results.json cannot be read" in rebuilt(output)
+    (tested / "results.json").write_text(
+        '{"tiny_val": {"box": {"AP": 1}, "concept": {}, "boxes_at_threshold": 2}}'
+    )
+    assert "results.json has another layout than ours" in rebuilt(output)
     (tested / "detections.pkl").write_bytes(b"not a pickle")
     assert "No curves and no images: " in rebuilt(output)
     shutil.rmtree(output / "test")
