@@ -130,7 +130,7 @@ def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 def _f1_line(f1: float) -> Series:
     """All pairs of recall and precision with this F1."""
     lowest = f1 / (2 - f1)  # recall at a precision of 1
-    recalls = [lowest + (1 - lowest) * k / 24 for k in range(25)]
+    recalls = [lowest ** (1 - k / 24) for k in range(25)]
     return Series("", recalls, [f1 * r / (2 * r - f1) for r in recalls], "guide")
 
 

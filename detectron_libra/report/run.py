@@ -49,9 +49,10 @@ def run_page(run: RunContent) -> str:
     """The whole page."""
     final = {test.name: test.results for test in run.tests if test.results}
     last = run.max_iter - 1 if run.finished else None
+    end = max(1, run.max_iter - 1, *run.history.iterations)
     sections = [
-        *training_sections(run.history),
-        results_over_time(run.history, final, last, run.eval_period),
+        *training_sections(run.history, end),
+        results_over_time(run.history, final, last, period=run.eval_period, end=end),
         *(map(set_section, run.tests) if run.tests else [_untested()]),
         _configuration(run),
         _versions(run),

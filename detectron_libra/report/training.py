@@ -20,24 +20,32 @@ MEDIANS = "Each point is the median of the last 20 iterations, so that single st
 DRAWN = {"iter", "lr", "loss", "grad_norm", "images_per_s", "data_time", "mem", "eta", "time", "mb_qsize"}
 
 
-def training_sections(history: History) -> list[Section]:
-    """Losses, the learning rate and the gradient, and the pace, each as far as there are numbers of it."""
+def training_sections(history: History, end: int) -> list[Section]:
+    """Losses, the learning rate and the gradient, and the pace, each as far as there are numbers of it.
+
+    Args:
+        history: of the run.
+        end: iteration that the plots end at.
+    """
     if not history.steps:
         return [Section("Training", [note("metrics.jsonl has no line about a step: nothing can be drawn.")])]
     return [
-        Section("Losses", [*_warnings(history), MEDIANS, _losses(history)]),
-        Section("Learning rate and gradient", [_rate_and_gradient(history)]),
-        Section("Pace", [_pace(history)]),
-        *_others(history),
+        Section("Losses", [*_warnings(history), MEDIANS, _losses(history, end)]),
+        Section("Learning rate and gradient", [_rate_and_gradient(history, end)]),
+        Section("Pace", [_pace(history, end)]),
+        *_others(history, end),
     ]
 
 
-def results_over_time(history: History, final: Mapping[str, Any], last: int | None, period: int) -> Section:
+def results_over_time(
+    history: History, final: Mapping[str, Any], last: int | None, *, period: int, end: int
+) -> Section:
     """Average precision, or recall of proposals, of every data set over the iterations.
 
     Args:
         history, final, last: as in ``history.over_time``.
         period: iterations between evaluations; 0: none before the end.
+        end: iteration that the plots end at.
     """
     found = over_time(history, final, last)
     plots = [
@@ -46,6 +54,7 @@ def results_over_time(history: History, final: Mapping[str, Any], last: int | No
                 [_joined(name, points, place) for place, (name, points) in enumerate(values.items())],
                 title=f"{dataset}: {', '.join(values)} over iterations",
                 x_label=ITERATION,
+                x_limits=(0, end),
                 y_label="fraction",
                 with_zero=True,
             ),
@@ -80,25 +89,27 @@ def _warnings(history: History) -> list[Html]:
     return told
 
 
-def _losses(history: History) -> Html:
+def _losses(history: History, end: int) -> Html:
     weighted = ["loss", *history.names("loss_")]
     raw = history.names("raw_loss_")
     return figures(
         _plot(
             history,
+            end,
             weighted,
             title="Weighted losses",
             caption="what is trained: raw losses times LOSS.WEIGHTS",
         ),
-        _plot(history, raw, title="Raw losses", caption="before their weights"),
+        _plot(history, end, raw, title="Raw losses", caption="before their weights"),
     )
 
 
-def _rate_and_gradient(history: History) -> Html:
+def _rate_and_gradient(history: History, end: int) -> Html:
     return figures(
-        _plot(history, ["lr"], title="Learning rate", with_zero=True),
+        _plot(history, end, ["lr"], title="Learning rate", with_zero=True),
         _plot(
             history,
+            end,
             ["grad_norm"],
             title="Gradient norm",
             caption="L2, of all parameters, before it is clipped",
@@ -106,34 +117,43 @@ def _rate_and_gradient(history: History) -> Html:
     )
 
 
-def _pace(history: History) -> Html:
+def _pace(history: History, end: int) -> Html:
     return figures(
-        _plot(history, ["images_per_s"], title="Images per second", with_zero=True),
+        _plot(history, end, ["images_per_s"], title="Images per second", with_zero=True),
         _plot(
             history,
+            end,
             ["data_time"],
             title="Share of time spent waiting for data",
             caption="near 0, the readers keep up; otherwise raise DATA_LOADER.NUM_THREADS",
             limits=(0.0, 1.0),
         ),
         _plot(
-            history, ["mem"], title="Memory in MiB", caption="the most that was held so far", with_zero=True
+            history,
+            end,
+            ["mem"],
+            title="Memory in MiB",
+            caption="the most that was held so far",
+            with_zero=True,
         ),
     )
 
 
-def _others(history: History) -> list[Section]:
+def _others(history: History, end: int) -> list[Section]:
     """Whatever else the model tells of, a plot for each."""
     others = [
         name for name in history.names() if name not in DRAWN and not name.startswith(("loss_", "raw_loss_"))
     ]
     if not others:
         return []
-    return [Section("Other metrics", [figures(*(_plot(history, [name], title=name) for name in others))])]
+    return [
+        Section("Other metrics", [figures(*(_plot(history, end, [name], title=name) for name in others))])
+    ]
 
 
 def _plot(
     history: History,
+    end: int,
     names: Sequence[str],
     *,
     title: str,
@@ -152,6 +172,7 @@ def _plot(
         series,
         title=f"{title} over iterations",
         x_label=ITERATION,
+        x_limits=(0, end),
         log_y=log,
         y_limits=limits,
         with_zero=with_zero,

@@ -94,7 +94,7 @@ def test_numbers_are_short_and_lose_no_size():
     values = [0, 0.5, 12.345, 123456, 9999, 2.5e6, 3e12, 0.00012, -0.25, 1500]
     wanted = ["0", "0.5", "12.3", "123k", "9999", "2.5M", "3e12", "1.2e-4", "-0.25", "1500"]
     assert [number(v) for v in values] == wanted
-    assert [number(v) for v in (None, math.nan, math.inf)] == ["–"] * 3
+    assert [number(v) for v in (None, math.nan, -math.inf, 10**400, True)] == ["–"] * 5
     assert [percent(v) for v in (0.1234, 1.0, None)] == ["12.3", "100.0", "–"]
 
 
