@@ -60,10 +60,10 @@ def on_anchors(key: str, current: Any, recalls: Mapping[Any, float], positive: f
 
     Args:
         key: of the size; current: its value.
-        recalls: value -> share of the boxes covered at IoU ``positive``, ``current`` among them.
+        recalls: value -> share of the boxes covered at IoU ``positive``, mean over the classes; ``current`` among them.
     """
     now, best = recalls[current], max(recalls, key=lambda value: recalls[value])
-    covers = f"The anchors can cover {now:.1%} of the boxes at the positive IoU {positive:g}"
+    covers = f"The anchors can cover {now:.1%} of the boxes (mean over the classes) at the positive IoU {positive:g}"
     if recalls[best] >= now + RECALL_GAIN:
         shown = list(best) if isinstance(best, tuple) else best
         return Advice(

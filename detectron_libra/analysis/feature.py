@@ -45,8 +45,7 @@ def at_one_size(levels: Levels, refine: int) -> Tensor:
 def similarities(resized: Tensor) -> Tensor:
     """(L, L) float64, cosine between levels (L, N, C, H, W) at one size, of the channels of a cell, mean over cells."""
     unit = torch.nn.functional.normalize(resized.double(), dim=2)
-    cells = unit[:, 0, 0].numel()
-    return torch.einsum("anchw,bnchw->ab", unit, unit) / max(cells, 1)
+    return torch.einsum("anchw,bnchw->ab", unit, unit) / max(unit[0, :, 0].numel(), 1)
 
 
 def contributions(resized: Tensor) -> Tensor:
