@@ -78,12 +78,15 @@ def on_anchors(key: str, current: Any, recalls: Mapping[Any, float], positive: f
     )
 
 
-def on_negatives(negatives: Mapping[str, Any], *, dense: bool, switch: bool, on: bool) -> Advice:
+def on_negatives(
+    negatives: Mapping[str, Any], *, dense: bool, switch: bool, on: bool, per_image: int = 0
+) -> Advice:
     """Whether negatives should be chosen by IoU.
 
     Args:
         negatives: from ``sampling.NegativeCounts.tables``.
         dense: the detector is a RetinaNet; switch: it has IoU-balanced sampling; on: and uses it.
+        per_image: negatives of a RetinaNet; 0: as many as an R-CNN samples boxes.
     """
     above = {name: negatives[name]["above"] for name in ("hard", "random", "iou_balanced")}
     if None in above.values():
@@ -96,11 +99,11 @@ def on_negatives(negatives: Mapping[str, Any], *, dense: bool, switch: bool, on:
         return Advice("sample", f"{told}; a proposal network alone has no such choice.", above["hard"])
     values: dict[str, Any] = {"LIBRA.IOU_SAMPLING.ON": True}
     if dense:
-        values["LIBRA.IOU_SAMPLING.NEGATIVES_PER_IM"] = NEGATIVES
+        values["LIBRA.IOU_SAMPLING.NEGATIVES_PER_IM"] = per_image or NEGATIVES
     if above["hard"] - above["random"] >= HARD_GAP:
         what = "IoU-balanced sampling stays" if on else "try IoU-balanced sampling"
         note = ", although the focal loss weighs negatives by itself" if dense and not on else ""
-        return Advice("sample", f"{told}: {what}{note}; {COMPARE}.", above["hard"], {} if on else values)
+        return Advice("sample", f"{told}: {what}{note}; {COMPARE}.", above["hard"], values)
     return Advice(
         "sample",
         f"{told}: random negatives are about as hard, and IoU-balanced sampling is not needed.",
@@ -158,10 +161,8 @@ def on_weights(parts: Mapping[str, Any], reference: str, keys: Mapping[str, tupl
             "objective", "A part of the loss has no gradient in these images: nothing to compare.", None
         )
     ratios = {name: part["weighted_gradient_norm"] / base for name, part in others.items()}
-    listed = " and ".join(f"{name} {ratio:.2g} times" for name, ratio in ratios.items())
-    told = f"At the shared features {listed} as hard as {reference}".replace(
-        "features ", "features pulls ", 1
-    )
+    listed = ", ".join(f"{name} pulls {ratio:.2g} times" for name, ratio in ratios.items())
+    told = f"At the shared features {listed} as hard as {reference}"
     values, near = {}, True
     for name, part in others.items():
         key, factor = keys[name]

@@ -83,10 +83,11 @@ def equalising_weights(parts: Mapping[str, Mapping[str, Any]], reference: str) -
         parts: from ``PartGradients.tables``.
     """
     pull = parts[reference]["weighted_gradient_norm"]
-    return {
+    weights = {
         name: number(pull / part["gradient_norm"]) if part["gradient_norm"] else None
         for name, part in parts.items()
     }
+    return weights | {reference: parts[reference]["weight"]}
 
 
 def box_gradients(

@@ -27,7 +27,13 @@ def advise(cfg: Config, sections: Mapping[str, Any], recall: AnchorRecall) -> li
     sample, objective = sections["sample"], sections["objective"]
     found = [anchor_advice(recall)]
     found.append(
-        advice.on_negatives(sample["negatives"], dense=dense, switch=not alone, on=cfg.LIBRA.IOU_SAMPLING.ON)
+        advice.on_negatives(
+            sample["negatives"],
+            dense=dense,
+            switch=not alone,
+            on=cfg.LIBRA.IOU_SAMPLING.ON,
+            per_image=cfg.LIBRA.IOU_SAMPLING.NEGATIVES_PER_IM,
+        )
     )
     if not dense and not alone:
         found.append(advice.on_positives(sample["per_instance"]))
