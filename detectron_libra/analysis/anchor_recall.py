@@ -4,78 +4,71 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from detectron_libra.analysis.inventory import AREAS, Inventory
 from detectron_libra.analysis.numbers import mean, share
 from detectron_libra.modeling.anchors import AnchorGrid
-from detectron_libra.ops.match_boxes import match_boxes
 
 #: IoU from which an object counts as covered.
 THRESHOLDS = (0.4, 0.5, 0.6, 0.7)
-#: Images compared with their anchors; more are thinned out evenly.
-MOST_IMAGES = 1000
-#: Images compared at a time, which have the same size.
-CHUNK = 16
-
-#: From the height and width of a resized image in pixels to all anchors (A, 4) in them.
-Anchors = Callable[[int, int], torch.Tensor]
 
 
-def anchors_of(grid: AnchorGrid, padding: int) -> Anchors:
-    """The anchors of one image; ``padding``: sides of a batch are multiples of it, in pixels."""
-
-    def of_image(height: int, width: int) -> torch.Tensor:
-        padded = [math.ceil(side / padding) * padding for side in (height, width)]
-        cells = [(math.ceil(padded[0] / stride), math.ceil(padded[1] / stride)) for stride in grid.strides]
-        return torch.cat(grid(cells, "cpu"))
-
-    return of_image
+def cells_of(grid: AnchorGrid, height: int, width: int, padding: int) -> list[tuple[int, int]]:
+    """Cells in y and x of each level for an image of these pixels, whose sides are padded to multiples."""
+    padded = [math.ceil(side / padding) * padding for side in (height, width)]
+    return [(math.ceil(padded[0] / stride), math.ceil(padded[1] / stride)) for stride in grid.strides]
 
 
-def thinned(inventory: Inventory) -> Inventory:
-    """At most MOST_IMAGES of the images, evenly spread."""
-    count = len(inventory.names)
-    chosen = np.zeros(count, dtype=bool)
-    chosen[np.linspace(0, count - 1, min(count, MOST_IMAGES)).round().astype(int)] = True
-    return inventory if chosen.all() else inventory.of_images(chosen)
+def best_overlaps(inventory: Inventory, grid: AnchorGrid, padding: int) -> np.ndarray:
+    """(M,) float64, largest IoU of each box with an anchor of its image, both in pixels of the resized image.
 
-
-def best_overlaps(inventory: Inventory, anchors: Anchors) -> np.ndarray:
-    """(M,) float32, largest IoU of each box with an anchor, both in pixels of the resized image."""
-    best = np.zeros(len(inventory.boxes), dtype=np.float32)
-    heights, widths = np.maximum(np.rint(inventory.sizes * inventory.scales[:, None]), 1).astype(int).T
-    for size in sorted(set(zip(heights.tolist(), widths.tolist(), strict=True))):
-        every = anchors(*size)
-        same = np.flatnonzero((heights == size[0]) & (widths == size[1]))
-        for rows, boxes in _padded(inventory, same):
-            count = len(boxes)
-            there = torch.ones(count, len(every), dtype=torch.bool)
-            found = match_boxes(
-                boxes, every.expand(count, -1, -1), there, extent=inventory.extent
-            ).iou.numpy()
-            taken = rows >= 0
-            best[rows[taken]] = found[taken]
+    Args:
+        grid: the anchors.
+        padding: sides of a batch are multiples of it, in pixels.
+    """
+    best = np.zeros(len(inventory.boxes))
+    boxes = inventory.boxes * inventory.scales[inventory.image][:, None]
+    sizes = np.maximum(np.rint(inventory.sizes * inventory.scales[:, None]), 1).astype(int)
+    kinds, kind = np.unique(sizes, axis=0, return_inverse=True)
+    of_box = kind.reshape(-1)[inventory.image]
+    order = np.argsort(of_box, kind="stable")
+    starts = np.searchsorted(of_box[order], np.arange(len(kinds) + 1))
+    for size, first, end in zip(kinds.tolist(), starts, starts[1:], strict=False):
+        rows, cells = order[first:end], cells_of(grid, *size, padding)
+        for base, count, step in zip(grid.bases, cells, grid.steps(cells), strict=True):
+            found = nearest_overlap(
+                base.numpy().astype(np.float64), boxes[rows], count, step, inventory.extent
+            )
+            best[rows] = np.maximum(best[rows], found)
     return best
 
 
-def _padded(inventory: Inventory, images: np.ndarray) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-    """Rows (n, G) of the boxes of some images, -1 in padding, and their resized boxes (n, G, 4)."""
-    order = np.argsort(inventory.image, kind="stable")
-    ends = np.cumsum(inventory.per_image)
-    for chunk in np.split(images, range(CHUNK, len(images), CHUNK)):
-        own = [order[ends[i] - inventory.per_image[i] : ends[i]] for i in chunk]
-        rows = np.full((len(chunk), max(1, *map(len, own))), -1)
-        for n, listed in enumerate(own):
-            rows[n, : len(listed)] = listed
-        scales = inventory.scales[chunk][:, None, None]
-        boxes = np.where(rows[..., None] >= 0, inventory.boxes[rows] * scales, 0) if len(order) else None
-        if boxes is not None:
-            yield rows, torch.from_numpy(boxes.astype(np.float32))
+def nearest_overlap(
+    base: np.ndarray, boxes: np.ndarray, cells: tuple[int, int], step: tuple[float, float], extent: float
+) -> np.ndarray:
+    """(M,) largest IoU of each box (M, 4) with a base anchor (A, 4) at any cell.
+
+    Of anchors of one shape the one with the nearest centre overlaps a box most, in x and y alike: what two intervals
+    share only shrinks as their centres part. So one cell of each is looked at, not all.
+
+    Args:
+        cells, step: number of cells and pixels between them, in y and x.
+        extent: pixels added to x2 - x1 to get a width.
+    """
+    count, stride = np.array(cells[::-1]), np.array(step[::-1], dtype=np.float64)
+    centre = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
+    own = (base[:, :2] + base[:, 2:]) / 2
+    shift = np.clip(np.rint((centre - own) / stride), 0, count - 1) * stride
+    low = np.maximum(boxes[:, None, :2], base[:, :2] + shift)
+    high = np.minimum(boxes[:, None, 2:], base[:, 2:] + shift)
+    shared = np.maximum(high - low + extent, 0).prod(-1)
+    areas = (boxes[:, 2:] - boxes[:, :2] + extent).prod(-1)
+    union = areas[:, None] + (base[:, 2:] - base[:, :2] + extent).prod(-1) - shared
+    return (shared / union).max(1, initial=0.0)
 
 
 def recall_tables(inventory: Inventory, best: np.ndarray, positive: float) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from detectron_libra.analysis.inventory import AREAS, Inventory, neighbour_overlap
+from detectron_libra.analysis.inventory import AREAS, Inventory
 from detectron_libra.analysis.numbers import histogram, mean, quantiles, share
 from detectron_libra.data.coco import Dataset
 from detectron_libra.data.faults import DROP, NOTE
@@ -34,15 +34,12 @@ def describe_boxes(inventory: Inventory) -> dict[str, Any]:
         ``images``, ``boxes``, ``crowds``, ``images_without_boxes``, ``classes``, ``size``, ``aspect``, ``crowding``
         as plain numbers, lists and dicts; ``by_source`` with the same for each source.
     """
-    overlap = neighbour_overlap(inventory)
-    tables = _tables(inventory, overlap)
-    tables["by_source"] = {
-        name: _tables(part, neighbour_overlap(part)) for name, part in inventory.by_source().items()
-    }
+    tables = _tables(inventory)
+    tables["by_source"] = {name: _tables(part) for name, part in inventory.by_source().items()}
     return tables
 
 
-def _tables(inv: Inventory, overlap: np.ndarray) -> dict[str, Any]:
+def _tables(inv: Inventory) -> dict[str, Any]:
     images, boxes = len(inv.names), len(inv.boxes)
     empty = int((inv.per_image == 0).sum())
     width, height = inv.sides.T
@@ -65,7 +62,7 @@ def _tables(inv: Inventory, overlap: np.ndarray) -> dict[str, Any]:
             "boxes_per_image": quantiles(inv.per_image),
             "mean_boxes_per_image": mean(inv.per_image),
             "histogram": histogram(inv.per_image, COUNT_EDGES),
-            "overlapping": share((overlap >= CROWDED_IOU).sum(), boxes),
+            "overlapping": share((inv.neighbour_overlap >= CROWDED_IOU).sum(), boxes),
         },
     }
 
@@ -93,7 +90,7 @@ def suspicious_boxes(inventory: Inventory) -> list[dict[str, Any]]:
         f"a side under {TINY_PX:g} pixels at the input size": short * inv.scales[inv.image] < TINY_PX,
         f"more than {LONG:g} times as long as wide": long > LONG * short,
         f"covers {WHOLE_IMAGE:.0%} of the image or more": whole >= WHOLE_IMAGE,
-        f"overlaps another box with IoU {TWICE_IOU:g} or more: annotated twice?": neighbour_overlap(inv)
+        f"overlaps another box with IoU {TWICE_IOU:g} or more: annotated twice?": inv.neighbour_overlap
         >= TWICE_IOU,
     }
     return [

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -61,6 +62,18 @@ class Inventory:
     def per_image(self) -> np.ndarray:
         """(N,) int64, boxes of each image."""
         return np.bincount(self.image, minlength=len(self.names))
+
+    @cached_property
+    def neighbour_overlap(self) -> np.ndarray:
+        """(M,) float32, largest IoU of each box with another one of its image, whatever their classes."""
+        found = np.zeros(len(self.boxes), dtype=np.float32)
+        order = np.argsort(self.image, kind="stable")
+        for rows in np.split(order, np.cumsum(self.per_image)[:-1]):
+            if len(rows) > 1:
+                boxes = torch.from_numpy(self.boxes[rows])
+                iou = pairwise_iou(boxes, boxes, extent=self.extent)
+                found[rows] = iou.fill_diagonal_(0).amax(1).numpy()
+        return found
 
     def of_size(self, name: str) -> np.ndarray:
         """(M,) bool, boxes of a size of AREAS."""
@@ -122,15 +135,3 @@ def take_inventory(datasets: Sequence[Dataset], *, extent: float, side: int, max
         np.concatenate([np.zeros((0, 4), dtype=np.float32), *boxes]),
         np.concatenate([np.zeros(0, dtype=np.int64), *classes]),
     )
-
-
-def neighbour_overlap(inventory: Inventory) -> np.ndarray:
-    """(M,) float32, largest IoU of each box with another one of its image, whatever their classes."""
-    found = np.zeros(len(inventory.boxes), dtype=np.float32)
-    order = np.argsort(inventory.image, kind="stable")
-    for rows in np.split(order, np.cumsum(inventory.per_image)[:-1]):
-        if len(rows) > 1:
-            boxes = torch.from_numpy(inventory.boxes[rows])
-            iou = pairwise_iou(boxes, boxes, extent=inventory.extent)
-            found[rows] = iou.fill_diagonal_(0).amax(1).numpy()
-    return found

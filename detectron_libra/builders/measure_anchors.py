@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from detectron_libra.analysis.anchor_recall import anchors_of, best_overlaps, recall_tables, thinned
+from detectron_libra.analysis.anchor_recall import best_overlaps, recall_tables
 from detectron_libra.analysis.inventory import Inventory
 from detectron_libra.builders.anchors import anchor_levels, retinanet_anchors, rpn_anchors
 from detectron_libra.builders.backbone import Features
@@ -44,8 +44,7 @@ class AnchorRecall:
         """See ``analysis.anchor_recall.recall_tables``; ``missing`` says why there are none."""
         if not self.key:
             return {"missing": NO_ANCHORS}
-        part = thinned(inventory)
-        return recall_tables(part, overlaps(self.cfg, part), self.positive)
+        return recall_tables(inventory, overlaps(self.cfg, inventory), self.positive)
 
 
 def measure_anchors(cfg: Config, inventory: Inventory) -> AnchorRecall:
@@ -54,11 +53,10 @@ def measure_anchors(cfg: Config, inventory: Inventory) -> AnchorRecall:
     dense = cfg.RETINANET.RETINANET_ON
     positive = cfg.RETINANET.POSITIVE_OVERLAP if dense else cfg.TRAIN.RPN_POSITIVE_OVERLAP
     recalls: dict[Any, float] = {}
-    part = thinned(inventory)
-    values = (current, *others) if key and len(part.boxes) else ()
+    values = (current, *others) if key and len(inventory.boxes) else ()
     for value in tqdm(values, desc="trying anchors", unit="size", delay=1, disable=None):
-        covered = overlaps(with_values(cfg, {key: value}), part) >= positive
-        recalls[value] = mean_over_classes(covered, part.classes)
+        covered = overlaps(with_values(cfg, {key: value}), inventory) >= positive
+        recalls[value] = mean_over_classes(covered, inventory.classes)
     return AnchorRecall(cfg, key, current, positive, recalls)
 
 
@@ -81,8 +79,7 @@ def sizes_to_try(cfg: Config) -> tuple[str, Any, tuple[Any, ...]]:
 
 def overlaps(cfg: Config, inventory: Inventory) -> np.ndarray:
     """(M,) largest IoU of each box with an anchor of the configuration."""
-    padding = cfg.FPN.COARSEST_STRIDE if cfg.FPN.FPN_ON else 1
-    return best_overlaps(inventory, anchors_of(grid(cfg), padding))
+    return best_overlaps(inventory, grid(cfg), cfg.FPN.COARSEST_STRIDE if cfg.FPN.FPN_ON else 1)
 
 
 def grid(cfg: Config) -> AnchorGrid:
