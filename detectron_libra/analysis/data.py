@@ -72,8 +72,7 @@ def class_counts(inv: Inventory) -> dict[str, dict[str, Any]]:
     counts = {}
     for c, name in enumerate(inv.class_names, 1):
         of_class = inv.classes == c
-        key = name if name not in counts else f"{name} ({c})"  # classes of one name stay apart
-        counts[key] = {
+        counts[name] = {
             "boxes": int(of_class.sum()),
             "images": len(np.unique(inv.image[of_class])),
             "share": share(of_class.sum(), len(inv.classes)),

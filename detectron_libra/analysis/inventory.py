@@ -25,7 +25,7 @@ class Inventory:
     """M boxes of N images; crowds are counted apart and are no boxes here.
 
     Attributes:
-        class_names: class c is ``class_names[c - 1]``.
+        class_names: class c is ``class_names[c - 1]``; no two are the same.
         extent: pixels added to x2 - x1 to get a width.
         names: N, "data set: image id".
         sources: (N,) text, where each image comes from.
@@ -104,6 +104,11 @@ class Inventory:
         return {str(name): self.of_images(labels == name) for name in sorted(set(labels))}
 
 
+def told_apart(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of classes; those that several of them have get their number."""
+    return tuple(f"{name} ({c})" if names.count(name) > 1 else name for c, name in enumerate(names, 1))
+
+
 def take_inventory(datasets: Sequence[Dataset], *, extent: float, side: int, max_size: int) -> Inventory:
     """The boxes of data sets with the same classes.
 
@@ -124,7 +129,7 @@ def take_inventory(datasets: Sequence[Dataset], *, extent: float, side: int, max
             scales.append(resized(record.height, record.width, side=side, max_size=max_size)[0])
             crowds.append(int(record.crowd.sum()))
     return Inventory(
-        datasets[0].class_names,
+        told_apart(datasets[0].class_names),
         extent,
         names,
         np.array(sources, dtype=object),

@@ -11,7 +11,7 @@ import torch
 
 from detectron_libra.analysis.advice import Advice
 from detectron_libra.analysis.data import describe_boxes, reading_faults, suspicious_boxes
-from detectron_libra.analysis.inventory import Inventory, take_inventory
+from detectron_libra.analysis.inventory import Inventory, take_inventory, told_apart
 from detectron_libra.analysis.model import Measured, measure_model
 from detectron_libra.analysis.numbers import number
 from detectron_libra.analysis.objective import box_gradients, equalising_weights
@@ -120,7 +120,7 @@ def measure_detector(
         count=steps,
         device=device,
         loss_weights=loss_weights(cfg),
-        class_names=datasets[0].class_names,
+        class_names=told_apart(datasets[0].class_names),
         extent=geometry_of(cfg).extent,
         sampling=iou_sampling(cfg) or IoUSampling(),
     )

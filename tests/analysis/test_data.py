@@ -4,6 +4,7 @@
 import pytest
 
 from detectron_libra.analysis.data import describe_boxes, reading_faults, suspicious_boxes
+from detectron_libra.analysis.inventory import told_apart
 from tests.analysis.scenes import dataset, inventory
 
 STOCK = ("stock", 100, 200, [(1, 0, 0, 20, 20), (1, 100, 0, 40, 10), (2, 50, 50, 100, 50)])
@@ -85,3 +86,7 @@ def test_crowds_are_no_boxes_and_no_boxes_at_all_give_no_numbers():
     found = describe_boxes(inventory(("", 50, 50, [(1, 1, 1, 20, 20, True)])))
     assert (found["boxes"], found["crowds"], found["images_without_boxes"]["count"]) == (0, 1, 1)
     assert found["size"]["side_px"]["p50"] is None and found["crowding"]["overlapping"] is None
+
+
+def test_classes_of_one_name_are_told_apart():
+    assert told_apart(("a", "b", "a")) == ("a (1)", "b", "a (3)")
