@@ -10,7 +10,7 @@ from detectron_libra.analysis.advice import Advice
 from detectron_libra.analysis.page_data import data_parts
 from detectron_libra.analysis.page_model import feature_parts, objective_parts, sample_parts
 from detectron_libra.report.markup import Html
-from detectron_libra.report.page import Section, code, facts, heading, page, paragraph
+from detectron_libra.report.page import Section, code, facts, heading, note, page, paragraph
 
 #: Section of the JSON -> its title, and what it asks.
 TITLES = {
@@ -22,14 +22,17 @@ TITLES = {
 
 
 def imbalance_page(
-    sections: Mapping[str, Mapping[str, Any]], advice: Sequence[Advice], about: Mapping[str, str]
+    sections: Mapping[str, Mapping[str, Any]],
+    advice: Sequence[Advice],
+    about: Mapping[str, str],
+    warning: str = "",
 ) -> str:
     """The page as HTML.
 
     Args:
         sections: ``data``, ``sample``, ``feature``, ``objective``, as in imbalance.json.
         advice: of all sections.
-        about: what was measured.
+        about: what was measured; warning: what has to be known first.
     """
     makers = {
         "data": data_parts,
@@ -41,7 +44,8 @@ def imbalance_page(
         Section(title, [question, *makers[name](sections[name]), *_advice(advice, name)])
         for name, (title, question) in TITLES.items()
     ]
-    return page("Imbalance of data, samples, features and objectives", bodies, intro=[facts(about)])
+    intro = [facts(about), note(warning)] if warning else [facts(about)]
+    return page("Imbalance of data, samples, features and objectives", bodies, intro=intro)
 
 
 def _advice(advice: Sequence[Advice], section: str) -> list[Html]:

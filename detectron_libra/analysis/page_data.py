@@ -9,7 +9,7 @@ from typing import Any
 from detectron_libra.analysis.inventory import AREAS
 from detectron_libra.analysis.numbers import QUANTILES
 from detectron_libra.report.markup import Html
-from detectron_libra.report.page import details, facts, figure, figures, heading, note, table
+from detectron_libra.report.page import details, facts, figure, figures, heading, note, paragraph, table
 from detectron_libra.report.svg import bar_plot, histogram
 from detectron_libra.report.texts import percent
 
@@ -62,7 +62,7 @@ def tables_of(data: Tables) -> list[Html]:
         heading("Classes"),
         classes(data["classes"]),
         heading("Sizes, shapes, crowding"),
-        sizes(data),
+        *sizes(data),
         shapes(data),
         heading("Best possible recall of the anchors"),
         *recall(data["anchor_recall"]),
@@ -77,7 +77,7 @@ def classes(counts: Tables) -> Html:
     return table(("class", "boxes", "share, %", "images"), rows, caption="Boxes and images by class")
 
 
-def sizes(data: Tables) -> Html:
+def sizes(data: Tables) -> list[Html]:
     """Quantiles of sizes, shapes and counts."""
     size = data["size"]
     rows = [
@@ -87,9 +87,10 @@ def sizes(data: Tables) -> Html:
         ["boxes per image", *data["crowding"]["boxes_per_image"].values()],
     ]
     shares = ", ".join(f"{name} {percent(size[name])} %" for name in AREAS)
-    return table(
-        ("", *QUANTILES), rows, caption=f"Quantiles (side: root of the area); COCO's sizes: {shares}"
-    )
+    return [
+        paragraph(f"COCO's sizes: {shares}. The side of a box is the root of its area."),
+        table(("", *QUANTILES), rows, caption="Quantiles"),
+    ]
 
 
 def shapes(data: Tables) -> Html:
@@ -133,17 +134,16 @@ def recall(found: Tables) -> list[Html]:
         for name, one in groups.items()
     ]
     head = ("boxes", "number", "mean best IoU", *(f"% at IoU {t}" for t in thresholds))
-    caption = (
-        f"Boxes with an anchor of at least this IoU, on {found['images']} images; an anchor is positive from "
+    told = (
+        "Which share of the boxes has an anchor that overlaps it so much. In training an anchor is positive from "
+        f"{found['positive_iou']:g} on."
     )
-    return [table(head, rows, caption=f"{caption}{found['positive_iou']:g} on")]
+    return [paragraph(told), table(head, rows, caption="Boxes that the anchors can cover")]
 
 
 def suspicious(kinds: Sequence[Tables]) -> Html:
     """What is worth a look."""
     if not kinds:
         return facts({"suspicious boxes": "none"})
-    rows = [[one["kind"], one["count"], "; ".join(one["examples"])] for one in kinds]
-    return table(
-        ("kind", "boxes", "first ones"), rows, texts=3, long=True, caption="Boxes that are worth a look"
-    )
+    rows = [[f"{one['kind']} ({one['count']})", "; ".join(one["examples"])] for one in kinds]
+    return table(("kind and number", "first ones"), rows, texts=2, long=True, caption="Worth a look")

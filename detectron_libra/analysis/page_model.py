@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from detectron_libra.report.markup import Html
-from detectron_libra.report.page import figure, figures, heading, note, table
+from detectron_libra.report.page import figure, figures, heading, note, paragraph, table
 from detectron_libra.report.svg import bar_plot, heat_map, histogram
 from detectron_libra.report.texts import percent
 
@@ -98,13 +98,14 @@ def feature_parts(feature: Tables) -> list[Html]:
         "contribution": "share of the integrated map",
     }
     rows = [[name, *(one[c] for c in columns)] for name, one in levels.items()]
-    caption = (
-        f"Before and after the balanced pyramid ({feature['balanced_by']}), integrated at {feature['integrated_at']}. "
-        "Energy: root of the mean square; gradient: L2 norm of the weighted loss's gradient by the level"
+    told = (
+        f"Balanced by {feature['balanced_by']}, integrated at {feature['integrated_at']}. Energy is the root of the "
+        "mean square; the gradient is the L2 norm of that of the weighted loss by the level."
     )
     shares = feature["gradient_shares"]
     return [
-        table(("level", *columns.values()), rows, caption=caption),
+        paragraph(told),
+        table(("level", *columns.values()), rows, caption="Before and after the balanced pyramid"),
         figures(
             figure(
                 bar_plot(
@@ -179,12 +180,15 @@ def objective_parts(objective: Tables) -> list[Html]:
         "an inlier's part of an outlier's, %",
     )
     told = (
-        f"Whose gradient the box loss is made of: {box['residuals']} numbers of encoded boxes; inliers are off by less "
-        f"than beta. The paper: an inlier has about {percent(box['paper_inlier_over_outlier'], 0)} % of an outlier's"
+        f"Whose gradient the box loss is made of, over {box['residuals']} numbers of encoded boxes. Inliers are off by "
+        f"less than beta. In the paper an inlier has about {percent(box['paper_inlier_over_outlier'], 0)} % of an "
+        "outlier's gradient."
     )
     return [
-        table(
-            head, rows, caption=f"Gradient at the shared features; equal to that of {objective['equal_to']}"
+        paragraph(
+            f"With the last column's weights every part would pull as {objective['equal_to']} does now."
         ),
-        table(columns, split, caption=told),
+        table(head, rows, caption="Gradient of each part at the shared features"),
+        paragraph(told),
+        table(columns, split, caption="Inliers and outliers of the box loss"),
     ]

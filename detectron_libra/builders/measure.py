@@ -38,8 +38,11 @@ from detectron_libra.weights.contents import Weights
 log = logging.getLogger(__name__)
 
 NAME = "imbalance"
-#: Detector without weights: what the report says of its numbers.
-RANDOM = "random weights: numbers about features, hard negatives and gradients are those of a training's first step"
+#: What the report says of a detector without weights.
+RANDOM = (
+    "The detector has random weights: hard negatives, features and gradients are those of a training's first step. "
+    "Measure again with --weights once it is trained."
+)
 
 
 def measure_imbalance(cfg: Config, *, weights: str = "", images: int = 200) -> Path:
@@ -208,10 +211,10 @@ def write(
     facts = {
         "data sets": ", ".join(sections["data"]["sets"]),
         "detector": session.model_type(cfg),
-        "weights": weights.source if weights else RANDOM,
+        "weights": weights.source if weights else "random",
         "images measured": str(measured.images),
         "seed": str(cfg.RNG_SEED),
     }
     write_json(folder / f"{NAME}.json", sections | {"advice": listed})
-    page = imbalance_page(sections, advice, facts)
+    page = imbalance_page(sections, advice, facts, "" if weights else RANDOM)
     return write_whole(folder / f"{NAME}.html", page.encode("utf-8", errors="backslashreplace"))
