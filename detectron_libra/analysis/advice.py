@@ -21,6 +21,8 @@ ALIKE = 0.5
 NEAR_ENOUGH = 2.0
 #: By how much balanced L1 must raise the inliers' share of the gradient.
 INLIER_GAIN = 0.05
+#: Boxes of the most frequent class over those of the rarest from which classes are weighted.
+RARE = 10.0
 #: Negatives per image that are advised for a RetinaNet; its key has no other default.
 NEGATIVES = 512
 COMPARE = "tools/ablate.py shows whether it helps"
@@ -76,6 +78,28 @@ def on_anchors(key: str, current: Any, recalls: Mapping[Any, float], positive: f
         now,
         {key: shown},
     )
+
+
+def on_classes(boxes: Mapping[str, int], values: Mapping[str, Any], *, treated: str = "") -> Advice:
+    """Whether rare classes should count more.
+
+    Args:
+        boxes: of each class; values: keys that weigh the classes.
+        treated: what the configuration does about rare classes already, or why it cannot; "" for nothing.
+    """
+    there = {name: count for name, count in boxes.items() if count}
+    if not there:
+        return Advice("data", "There are no boxes, so no class is rarer than another.", None)
+    most, least = max(there, key=lambda n: there[n]), min(there, key=lambda n: there[n])
+    ratio = there[most] / there[least]
+    told = f"The most frequent class, {most}, has {ratio:.3g} times as many boxes as the rarest, {least}"
+    missing = [name for name, count in boxes.items() if not count]
+    told += f" ({', '.join(missing)}: none at all)" if missing else ""
+    if treated:
+        return Advice("data", f"{told}; {treated}.", ratio)
+    if ratio >= RARE:
+        return Advice("data", f"{told}: try class weights; {COMPARE}.", ratio, values)
+    return Advice("data", f"{told}: class weights are not needed.", ratio, dict.fromkeys(values, "none"))
 
 
 def on_negatives(
@@ -178,19 +202,19 @@ def on_weights(parts: Mapping[str, Any], reference: str, keys: Mapping[str, tupl
     return Advice("objective", f"{told}: these weights would make them equal; {COMPARE}.", number, values)
 
 
-def on_box_loss(gradients: Mapping[str, Any], *, switch: bool) -> Advice:
+def on_box_loss(gradients: Mapping[str, Any], *, kept: str = "") -> Advice:
     """Whether the box loss should be balanced.
 
     Args:
-        gradients: from ``objective.box_gradients``; switch: the detector can use balanced L1.
+        gradients: from ``objective.box_gradients``; kept: why the detector's box loss stays; "" where it need not.
     """
     smooth, balanced = gradients["smooth_l1"], gradients["balanced_l1"]
     now, then = smooth["inlier_gradient"], balanced["inlier_gradient"]
     if now is None or then is None:
         return Advice("objective", "There are no positives whose box could be compared.", None)
     told = f"Inliers give {now:.0%} of the box gradient under smooth L1 and {then:.0%} under balanced L1"
-    if not switch:
-        return Advice("objective", f"{told}; a proposal network keeps smooth L1.", now)
+    if kept:
+        return Advice("objective", f"{told}; {kept}.", now)
     wanted = then - now >= INLIER_GAIN
     values: dict[str, Any] = {"LIBRA.BALANCED_L1.ON": wanted}
     if wanted:

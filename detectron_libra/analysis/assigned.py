@@ -19,8 +19,10 @@ from detectron_libra.modeling.detectors.proposing import Proposed, ProposingTrun
 from detectron_libra.modeling.detectors.regions import RegionHead, with_ground_truth
 from detectron_libra.modeling.detectors.retinanet import RetinaNet
 from detectron_libra.modeling.layout import cat_levels, gather_rows
-from detectron_libra.modeling.matching import label_anchors_rpn, match_anchors_retinanet
+from detectron_libra.modeling.retinanet_loss import RetinaNetRule, assign_anchors
+from detectron_libra.modeling.rpn_loss import RPNRule, match_anchors
 from detectron_libra.modeling.sampling import sample_rois, sample_rpn
+from detectron_libra.modeling.slots import DenseOutputs
 from detectron_libra.ops.roi_align.reference import roi_levels
 from detectron_libra.structures import Batch, Proposals
 
@@ -86,16 +88,8 @@ def of_retinanet(model: RetinaNet, levels: Sequence[Tensor], batch: Batch) -> As
     assert batch.targets is not None, "a training batch has targets"
     rule = model.rule
     logits, deltas, anchors = model.score_anchors(levels)
-    every = torch.cat(list(anchors))
-    match = match_anchors_retinanet(
-        every,
-        batch.targets,
-        positive=rule.positive,
-        negative=rule.negative,
-        extent=rule.geometry.extent,
-        rule=rule.assignment,
-        crowd_threshold=rule.crowd_threshold,
-    )
+    outputs = DenseOutputs(logits, deltas, anchors)
+    match = assign_anchors(outputs, batch.targets, rule)
     positive = match.labels > 0
     scores = cat_levels(logits, rule.num_classes + int(rule.softmax))
     objectness = 1 - scores.softmax(-1)[..., 0] if rule.softmax else scores.sigmoid().amax(-1)
@@ -109,11 +103,16 @@ def of_retinanet(model: RetinaNet, levels: Sequence[Tensor], batch: Batch) -> As
         objectness,
         level_of(anchors),
         residuals_of(
-            cat_levels(deltas, 4), every, batch.targets.boxes, match.index, positive, rule.geometry.extent
+            cat_levels(deltas, 4),
+            outputs.all_anchors,
+            batch.targets.boxes,
+            match.index,
+            positive,
+            rule.geometry.extent,
         ),
         torch.full_like(match.index[:, 0], count),
         0.0,
-        rule.negative,
+        highest_negative(rule),
     )
 
 
@@ -121,20 +120,8 @@ def of_rpn(model: ProposingTrunk, proposed: Proposed, batch: Batch) -> Assigned:
     """The anchors of a region proposal network."""
     assert batch.targets is not None, "a training batch has targets"
     rule = model.rpn_rule
-    extent = rule.geometry.extent
-    every = torch.cat(list(proposed.anchors))
-    match = label_anchors_rpn(
-        every,
-        batch.targets,
-        batch.sizes,
-        positive=rule.positive,
-        negative=rule.negative,
-        straddle=rule.straddle,
-        extent=extent,
-        rule=rule.assignment,
-        min_positive=rule.min_positive,
-        crowd_threshold=rule.crowd_threshold,
-    )
+    outputs = DenseOutputs(*proposed)
+    match = match_anchors(outputs, batch.targets, batch.sizes, rule)
     labels = sample_rpn(
         match,
         batch_size=rule.batch_size,
@@ -150,10 +137,12 @@ def of_rpn(model: ProposingTrunk, proposed: Proposed, batch: Batch) -> Assigned:
         match.index,
         cat_levels(proposed.logits, 1).squeeze(-1).sigmoid(),
         level_of(proposed.anchors),
-        residuals_of(deltas, every, batch.targets.boxes, match.index, labels > 0, extent),
+        residuals_of(
+            deltas, outputs.all_anchors, batch.targets.boxes, match.index, labels > 0, rule.geometry.extent
+        ),
         rule.batch_size - (labels > 0).sum(1),
         0.0,
-        rule.negative,
+        highest_negative(rule),
     )
 
 
@@ -196,6 +185,11 @@ def of_regions(head: RegionHead, levels: Sequence[Tensor], proposals: Proposals,
         max(s.bg_lo, 0.0),
         s.bg_hi,
     )
+
+
+def highest_negative(rule: RetinaNetRule | RPNRule) -> float:
+    """IoU that negative anchors stay below."""
+    return rule.negative if rule.assigner is None else rule.assigner.highest_negative
 
 
 def level_of(anchors: Sequence[Tensor]) -> Tensor:

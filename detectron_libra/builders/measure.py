@@ -20,6 +20,7 @@ from detectron_libra.builders import session
 from detectron_libra.builders.check import calmed
 from detectron_libra.builders.data import count_classes, load_train_datasets, train_loader
 from detectron_libra.builders.detector import build_detector, loss_weights
+from detectron_libra.builders.imbalance import counts_of_classes
 from detectron_libra.builders.measure_advice import advise
 from detectron_libra.builders.measure_anchors import AnchorRecall, measure_anchors
 from detectron_libra.builders.regions import FAST_RCNN_SMOOTH_L1_BETA
@@ -100,7 +101,7 @@ def measure_detector(
         trained: the weights are those of this detector; otherwise they may be what a training begins with.
     """
     session.seed(cfg.RNG_SEED)
-    model = build_detector(cfg, cfg.MODEL.NUM_CLASSES)
+    model = build_detector(cfg, cfg.MODEL.NUM_CLASSES, counts_of_classes(cfg, datasets))
     if weights is None:
         calmed(model)
     else:

@@ -101,9 +101,20 @@ def test_balanced_l1_is_advised_where_it_listens_to_inliers_more(then, wanted):
         "smooth_l1": {"inlier_gradient": 0.2},
         "balanced_l1": {"inlier_gradient": then, "beta": 0.11},
     }
-    found = advice.on_box_loss(gradients, switch=True)
+    found = advice.on_box_loss(gradients)
     assert found.values["LIBRA.BALANCED_L1.ON"] is wanted and found.number == 0.2
     assert found.values.get("LIBRA.BALANCED_L1.BETA") == (0.11 if wanted else None)
-    assert advice.on_box_loss(gradients, switch=False).values == {}
+    kept = advice.on_box_loss(gradients, kept="it stays")
+    assert kept.values == {} and kept.finding.endswith("it stays.")
     nothing = {name: {"inlier_gradient": None, "beta": 1.0} for name in gradients}
-    assert advice.on_box_loss(nothing, switch=True).values == {}
+    assert advice.on_box_loss(nothing).values == {}
+
+
+@pytest.mark.parametrize(("rare", "wanted"), [(5, "inverse"), (50, "none")])
+def test_classes_are_weighted_where_one_is_clearly_rarer(rare, wanted):
+    found = advice.on_classes({"a": 100, "b": rare, "c": 0}, {"K": "inverse"})
+    assert found.values == {"K": wanted} and found.number == 100 / rare
+    assert all(word in found.finding for word in ("a", "b", "c: none at all", f"{100 / rare:g} times"))
+    treated = advice.on_classes({"a": 100, "b": rare}, {"K": "inverse"}, treated="it is weighted")
+    assert treated.values == {} and "it is weighted" in treated.finding
+    assert advice.on_classes({"a": 0}, {"K": "inverse"}).number is None

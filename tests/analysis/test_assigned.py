@@ -118,3 +118,10 @@ def test_an_image_that_is_shown_larger_has_the_same_residuals_and_overlaps():
     count = (a.positive | a.background).sum()
     total = smooth_l1(a.residuals, torch.zeros_like(a.residuals), beta=1.0, reduction="sum")
     torch.testing.assert_close(total / count, losses["bbox"])
+
+
+@pytest.mark.parametrize("kind", ["retinanet", "faster_rcnn"])
+def test_anchors_are_assigned_as_the_configuration_says(kind):
+    plain, other = (measured(kind, **keys)[-1]["anchors"] for keys in ({}, {"ASSIGNER__KIND": "atss"}))
+    assert other.positive.any() and not torch.equal(plain.positive, other.positive)
+    assert (other.iou[other.background] < other.high).all() and other.high > plain.high

@@ -57,7 +57,7 @@ class RegionHead(nn.Module):
         pooling: how regions are cut out.
         sampling: which proposals are trained on.
         box_weights: factors of the encoded deltas.
-        box_loss: loss of encoded boxes.
+        box_loss: loss of the boxes; class_loss: of the classes, None: cross entropy.
         detection: what is reported.
         box_threshold: IoU from which a positive learns a box.
         crowd_threshold: share of a proposal inside a crowd from which it is no background; None: crowds are.
@@ -73,11 +73,13 @@ class RegionHead(nn.Module):
         box_weights: Sequence[float],
         box_loss: nn.Module,
         detection: DetectionRule,
+        class_loss: nn.Module | None = None,
         box_threshold: float = 0.0,
         crowd_threshold: float | None = None,
     ):
         super().__init__()
-        self.head, self.predictor, self.box_loss = head, predictor, box_loss
+        self.head, self.predictor = head, predictor
+        self.box_loss, self.class_loss = box_loss, class_loss
         self.pooling, self.sampling, self.detection = pooling, sampling, detection
         self.box_weights = tuple(box_weights)
         self.box_threshold, self.crowd_threshold = box_threshold, crowd_threshold
@@ -143,7 +145,8 @@ class RegionHead(nn.Module):
             sample.valid.flatten(),
             box_weights=self.box_weights,
             extent=extent,
-            box_loss=self.box_loss,
+            box_loss=self.box_loss,  # type: ignore[arg-type]
+            class_loss=self.class_loss,
             boxed=(match.iou.gather(1, sample.index) >= self.box_threshold).flatten(),
         )
 

@@ -20,7 +20,7 @@ class RetinaNet(Trunk):
         preprocess, backbone, neck, balance: see ``Trunk``.
         head: list of levels to raw scores and deltas.
         anchors: the anchors of every level.
-        rule, box_loss: what is learned.
+        rule, box_loss, class_loss: what is learned; class_loss None: the focal loss of the rule.
         pre_nms_top_n, detection: what is reported.
     """
 
@@ -37,9 +37,11 @@ class RetinaNet(Trunk):
         box_loss: nn.Module,
         pre_nms_top_n: int,
         detection: DetectionRule,
+        class_loss: nn.Module | None = None,
     ):
         super().__init__(preprocess=preprocess, backbone=backbone, neck=neck, balance=balance)
-        self.head, self.anchors, self.box_loss = head, anchors, box_loss
+        self.head, self.anchors = head, anchors
+        self.box_loss, self.class_loss = box_loss, class_loss
         self.rule, self.pre_nms_top_n, self.detection = rule, pre_nms_top_n, detection
 
     def forward(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]] | list[Detections]:
@@ -52,7 +54,11 @@ class RetinaNet(Trunk):
         """Raw losses and metrics on the features of a training batch."""
         assert batch.targets is not None, "a training batch has targets"
         return retinanet_losses(
-            *self.score_anchors(levels), batch.targets, rule=self.rule, box_loss=self.box_loss
+            *self.score_anchors(levels),
+            batch.targets,
+            rule=self.rule,
+            box_loss=self.box_loss,  # type: ignore[arg-type]
+            class_loss=self.class_loss,
         )
 
     def score_anchors(self, levels: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
