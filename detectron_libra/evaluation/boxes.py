@@ -37,15 +37,27 @@ def evaluate_boxes(
         See :func:`~detectron_libra.evaluation.rates.rates`; besides, ``iou``.
     """
     names = class_keys(dataset)
-    records = records_by_id(dataset)
+    candidates = box_candidates(
+        records_by_id(dataset), detections, num_classes=len(names) + 1, iou=iou, extent=extent
+    )
+    return {**rates(candidates, names, threshold=threshold), "iou": float(iou)}
+
+
+def box_candidates(
+    records: list, detections: Mapping[Id, Detections], *, num_classes: int, iou: float, extent: float
+) -> Candidates:
+    """Every detection that counts, right where it takes a true box; see :func:`evaluate_boxes`."""
     truth, found = flat_truth(records), flat_detections(records, detections)
-    num_classes = len(names) + 1
     objects, crowds = truth.where(~truth.crowd), truth.where(truth.crowd)
     right = match_greedily(found, objects, num_classes=num_classes, iou=iou, extent=extent)
     counts = right | ~inside_any(found, crowds, num_classes=num_classes, share=iou, extent=extent)
-    positives = np.bincount(objects.classes, minlength=num_classes)
-    candidates = Candidates(found.classes[counts], found.scores[counts], right[counts], positives)
-    return {**rates(candidates, names, threshold=threshold), "iou": float(iou)}
+    return Candidates(
+        image=found.image[counts],
+        classes=found.classes[counts],
+        scores=found.scores[counts],
+        right=right[counts],
+        positives=np.bincount(objects.classes, minlength=num_classes),
+    )
 
 
 def match_greedily(
