@@ -15,7 +15,7 @@ from detectron_libra.analysis.ablation import Run, as_json, flat, summarise
 from detectron_libra.analysis.ablation_table import html, markdown
 from detectron_libra.analysis.bootstrap import RESAMPLES, SEED, draw_counts
 from detectron_libra.analysis.weighted import weighted_metrics
-from detectron_libra.builders.parts import order_of
+from detectron_libra.builders.parts import place_of
 from detectron_libra.builders.reval import DETECTIONS, Stored, open_detections
 from detectron_libra.builders.rules import geometry_of
 from detectron_libra.errors import InputError
@@ -157,4 +157,4 @@ def read_entry(file: Path) -> dict[str, Any]:
 def _place(file: Path) -> tuple:
     """Few parts first, the baseline before all; the seeds in their order."""
     entry = read_entry(file)
-    return len(entry["parts"]), [order_of(label) for label in entry["parts"]], entry["seed"]
+    return *place_of(entry["parts"]), entry["seed"]

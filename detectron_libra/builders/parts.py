@@ -92,11 +92,9 @@ def name_of(variant: Variant) -> str:
     return "+".join(variant) or BASELINE
 
 
-def order_of(label: str) -> tuple[int, float]:
-    """For sorting: the order of PARTS, then the numbers by their values."""
-    name, _, number = label.partition("=")
-    places = [*PARTS, *NUMBERS]
-    return places.index(name) if name in places else len(places), float(number or 0)
+def place_of(variant: Sequence[str]) -> tuple:
+    """For sorting: few parts first, in the order of PARTS, then the numbers by their values."""
+    return len(variant), [_order(label) for label in variant]
 
 
 def config_of(cfg: Config, parts: Sequence[Sequence[str]], variant: Variant) -> Config:
@@ -137,7 +135,13 @@ def _combinations(parts: Sequence[Sequence[str]], mode: str) -> Iterator[Variant
             yield from product(*parts[:count])
     else:
         chosen = product(*(("", *labels) for labels in parts))
-        yield from sorted((tuple(filter(None, labels)) for labels in chosen), key=len)
+        yield from sorted((tuple(filter(None, labels)) for labels in chosen), key=place_of)
+
+
+def _order(label: str) -> tuple[int, float]:
+    name, _, number = label.partition("=")
+    places = [*PARTS, *NUMBERS]
+    return places.index(name) if name in places else len(places), float(number or 0)
 
 
 def _labels(word: str, cfg: Config) -> list[str]:
