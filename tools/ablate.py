@@ -21,6 +21,28 @@ from detectron_libra.logs import setup_logging
 
 def main(argv: list[str]) -> int | None:
     """Train and compare what the command line names."""
+    parser = make_parser()
+    if not argv:
+        parser.print_help()
+        return UsageError.exit_code
+    args, opts = cli.parse(argv, parser)
+    cfg = load_config(args.cfg, opts) if args.cfg or not args.report_only else None
+    if not (cfg or args.out):
+        raise UsageError("--report-only: of which runs? name their folder with --out, or --cfg")
+    out = Path(args.out or Path(cfg.OUTPUT_DIR) / "ablation")
+    if args.report_only:
+        setup_logging()
+        report(out)
+        return 0
+    if args.seeds < 1:
+        raise UsageError(f"--seeds {args.seeds}: at least one run of each is needed")
+    mode = "cumulative" if args.cumulative else "full" if args.full else "single"
+    ablate(cfg, parts=parse_parts(args.parts, cfg), mode=mode, seeds=args.seeds, out=out)
+    return 0
+
+
+def make_parser() -> cli.Parser:
+    """The options."""
     parser = cli.Parser(
         description="Train a baseline, each part and all of them, with the same seeds, and compare the results. KEY "
         "VALUE pairs override the file's values, for every run."
@@ -47,23 +69,7 @@ def main(argv: list[str]) -> int | None:
         "--cumulative", action="store_true", help="one part after another, each with those before it"
     )
     modes.add_argument("--full", action="store_true", help="every combination")
-    if not argv:
-        parser.print_help()
-        return UsageError.exit_code
-    args, opts = cli.parse(argv, parser)
-    cfg = load_config(args.cfg, opts) if args.cfg or not args.report_only else None
-    if not (cfg or args.out):
-        raise UsageError("--report-only: of which runs? name their folder with --out, or --cfg")
-    out = Path(args.out or Path(cfg.OUTPUT_DIR) / "ablation")
-    if args.report_only:
-        setup_logging()
-        report(out)
-        return 0
-    if args.seeds < 1:
-        raise UsageError(f"--seeds {args.seeds}: at least one run of each is needed")
-    mode = "cumulative" if args.cumulative else "full" if args.full else "single"
-    ablate(cfg, parts=parse_parts(args.parts, cfg), mode=mode, seeds=args.seeds, out=out)
-    return 0
+    return parser
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ def report(out: Path) -> Path:
     files = sorted(out.glob(f"{RUNS}/*/seed*/{DONE}"), key=_place)
     if not files:
         raise InputError(f"{out / RUNS}: no finished run, so there is nothing to report")
+    log.info("%d finished runs, each measured on %d resamples of the images", len(files), RESAMPLES)
     read = [read_run(f) for f in tqdm(files, desc="bootstrap", unit="run", disable=not sys.stderr.isatty())]
     runs, facts = zip(*read, strict=True)
     for file, own in zip(files, facts, strict=True):

@@ -86,6 +86,14 @@ def test_runs_go_seed_by_seed_with_the_same_seeds_for_every_combination(tmp_path
     assert len({run.folder for run in runs}) == 10
 
 
+def test_more_seeds_and_other_modes_find_the_runs_that_are_there(tmp_path):
+    cfg = load("bccd/retinanet")
+    few = plan(cfg, parts=THREE, mode="single", seeds=1, out=tmp_path)
+    many = {run.folder: run.cfg for run in plan(cfg, parts=THREE, mode="full", seeds=3, out=tmp_path)}
+    assert len(many) == 24
+    assert all(diff(run.cfg, many[run.folder]) == [] for run in few)
+
+
 @pytest.mark.parametrize(
     ("name", "variant", "changed"),
     [
