@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from detectron_libra.builders.backbone import backbone_norm
 from detectron_libra.builders.momentum import momentum_of_state, state_from_momentum
-from detectron_libra.builders.settings import configuration_for, settings_in_use
+from detectron_libra.builders.settings import beyond_defaults, configuration_for, settings_in_use
 from detectron_libra.builders.weights import (
     cache_folder,
     class_names_of,
@@ -22,11 +20,9 @@ from detectron_libra.builders.weights import (
     read_weights,
     with_classes,
 )
-from detectron_libra.config import KEYS, Config, dump
-from detectron_libra.config.decode import coerce
+from detectron_libra.config import Config, dump
 from detectron_libra.config.detectron import detectron_values, only_ours
 from detectron_libra.config.dump import show
-from detectron_libra.config.fields import values_of
 from detectron_libra.engine import checkpoint
 from detectron_libra.engine.weights_file import metadata_of, save_safetensors
 from detectron_libra.errors import InputError, UsageError
@@ -91,6 +87,8 @@ def convert(
     ):
         raise UsageError(f"{target}: this is the file that is read; give another name")
     source = read(place, cfg, opts)
+    if ending == ".pt" and source.state and (cfg or opts):
+        raise UsageError(f"{place}: a checkpoint becomes one as it is; leave out --cfg and KEY VALUE pairs")
     write = {".safetensors": _write_safetensors, ".pkl": _write_pkl, ".pt": _write_pt}[ending]
     said = write(source, target, iteration)
     return f"{_describe(source)} -> {target}: {'; '.join([*said, *_needs(source)])}"
@@ -113,23 +111,23 @@ def read(place: str, cfg: Config | None, opts: Sequence[str]) -> Source:
 
 
 def _write_safetensors(source: Source, target: str, iteration: int | None) -> list[str]:
-    weights, cfg = source.weights, source.cfg
-    metadata = dict(weights.metadata) | metadata_of(_words(source, iteration))
-    save_safetensors(target, weights.state, metadata)
-    said = [f"{len(weights.state)} tensors, {'its' if cfg else 'no'} configuration"]
-    left_out = [f"the momentum of {len(weights.momentum)} parameters"] * bool(weights.momentum)
-    left_out += ["optimizer and random state"] * bool(source.state)
-    left_out += [f"{len(weights.preserved)} blobs that no model has ({_some(weights.preserved)})"] * bool(
-        weights.preserved
-    )
-    return [*said, *([f"left out: {', '.join(left_out)}"] if left_out else [])]
+    weights = source.weights
+    save_safetensors(target, weights.state, {**weights.metadata, **metadata_of(_words(source, iteration))})
+    left_out = {
+        f"the momentum of {len(weights.momentum)} parameters": weights.momentum,
+        "optimizer and random state": source.state,
+        f"{len(weights.preserved)} blobs that no model has ({_some(weights.preserved)})": weights.preserved,
+    }
+    said = [text for text, there in left_out.items() if there]
+    return [
+        f"{len(weights.state)} tensors, {'its' if source.cfg else 'no'} configuration",
+        *([f"left out: {', '.join(said)}"] if said else []),
+    ]
 
 
 def _write_pkl(source: Source, target: str, iteration: int | None) -> list[str]:
-    weights, cfg = source.weights, source.cfg
-    momentum = dict(weights.momentum)
-    if source.state and cfg:
-        momentum = momentum_of_state(cfg, source.state, weights.source)
+    weights, cfg, state = source.weights, source.cfg, source.state
+    momentum = momentum_of_state(cfg, state, weights.source) if state and cfg else weights.momentum
     unknown = write_pickle(
         target,
         state=weights.state,
@@ -139,20 +137,23 @@ def _write_pkl(source: Source, target: str, iteration: int | None) -> list[str]:
         metadata=metadata_of(_words(source, iteration)),
         norm="group" if cfg and backbone_norm(cfg) == "group" else "affine",
     )
-    said = [f"{len(weights.state)} blobs, {'its' if cfg else 'no'} configuration"]
-    said += [f"momentum of {len(momentum)} parameters"] * bool(momentum)
-    said += [f"preserved: {len(weights.preserved)} blobs that no model has"] * bool(weights.preserved)
-    said += [f"without a blob of Detectron, behind libra.: {len(unknown)} ({_some(unknown)})"] * bool(unknown)
-    ours = only_ours(cfg) if cfg else {}
-    words = ", ".join(f"{name} {show(value)}" for name, value in ours.items())
-    return [*said, *([f"Detectron has no key for {words}, which our part of the file keeps"] if ours else [])]
+    ours = ", ".join(f"{name} {show(value)}" for name, value in only_ours(cfg).items()) if cfg else ""
+    said = {
+        f"{len(weights.state)} blobs, {'its' if cfg else 'no'} configuration": True,
+        f"momentum of {len(momentum)} parameters": momentum,
+        "left out: its optimizer, which is not SGD with momentum": state and not momentum,
+        f"preserved: {len(weights.preserved)} blobs that no model has": weights.preserved,
+        f"without a blob of Detectron, behind libra.: {len(unknown)} ({_some(unknown)})": unknown,
+        f"Detectron has no key for {ours}, which our part of the file keeps": ours,
+    }
+    return [text for text, there in said.items() if there]
 
 
 def _write_pt(source: Source, target: str, iteration: int | None) -> list[str]:
     if source.state:
         checkpoint.save(target, source.state)
         return [f"the checkpoint after iteration {source.state['iteration']}"]
-    weights, cfg = source.weights, source.cfg
+    weights, cfg, words = source.weights, source.cfg, _words(source, iteration)
     if not weights.momentum:
         raise InputError(
             f"{weights.source}: no momentum in it, so that no training can go on from it; write a .safetensors "
@@ -162,17 +163,17 @@ def _write_pt(source: Source, target: str, iteration: int | None) -> list[str]:
         raise UsageError(
             f"{weights.source}: no configuration in it; give the one it was trained with (--cfg)"
         )
-    words = _words(source, iteration)
     if words["iteration"] == "":
         raise UsageError(
             f"{weights.source}: does not say after which iteration it was written; give it (--iteration)"
         )
     state, lr = state_from_momentum(cfg, weights, words)
     checkpoint.save(target, state)
-    said = [
+    said = (
         f"a checkpoint after iteration {words['iteration']}, its momentum divided by the learning rate {lr:g}"
-    ]
-    return [*said, *[f"left out: {len(weights.preserved)} blobs that no model has"] * bool(weights.preserved)]
+    )
+    lost = [f"left out: {len(weights.preserved)} blobs that no model has"] if weights.preserved else []
+    return [said, *lost]
 
 
 def _words(source: Source, iteration: int | None) -> dict[str, Any]:
@@ -201,26 +202,23 @@ def _iteration(source: Source, given: int | None) -> int | str:
 
 def _needs(source: Source) -> list[str]:
     """Keys that the weights need and that are no defaults."""
-    plain = values_of(Config())
-    words = [
-        f"{name} {show(value)}"
-        for name, value in source.weights.settings.items()
-        if not np.array_equal(coerce(value, KEYS[name]), plain[name])
-    ]
-    return [f"these weights need {', '.join(words)}"] if words else []
+    needed = beyond_defaults(source.weights.settings, source.weights.source)
+    words = ", ".join(f"{name} {show(value)}" for name, value in needed.items())
+    return [f"these weights need {words}"] if words else []
 
 
 def _describe(source: Source) -> str:
     """What was read, in a few words."""
-    weights, names = source.weights, class_names_of(source.weights)
+    weights, cfg, names = source.weights, source.cfg, class_names_of(source.weights)
     parts = [f"{weights.source}: {weights.kind}", f"{len(weights.state)} tensors"]
-    parts += [f"momentum of {len(weights.momentum)}"] * bool(weights.momentum)
+    if weights.momentum:
+        parts.append(f"momentum of {len(weights.momentum)}")
     if weights.backbone_only:
         parts.append("a backbone")
     elif names:
         parts.append(f"{len(names)} classes ({_some(names)})")
-    elif source.cfg and source.cfg.MODEL.NUM_CLASSES > 1:
-        parts.append(f"{source.cfg.MODEL.NUM_CLASSES - 1} classes")
+    elif cfg and cfg.MODEL.NUM_CLASSES > 1:
+        parts.append(f"{cfg.MODEL.NUM_CLASSES - 1} classes")
     return ", ".join(parts)
 
 

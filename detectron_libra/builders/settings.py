@@ -96,6 +96,13 @@ def settings_in_use(cfg: Config, settings: Mapping[str, object]) -> dict[str, An
     return {name: plain(values[name]) for name in _that_matter(cfg, settings)}
 
 
+def beyond_defaults(settings: Mapping[str, object], source: str) -> dict[str, Any]:
+    """Those that no configuration has by itself. Raises InputError as ``apply_settings``."""
+    values = values_of(Config())
+    needed = {name: _value(name, raw, source) for name, raw in settings.items()}
+    return {name: value for name, value in needed.items() if not np.array_equal(value, values[name])}
+
+
 def _that_matter(cfg: Config, settings: Mapping[str, object]) -> Mapping[str, object]:
     """Without those of the detector, which the configuration chooses; for another one, those of the backbone alone."""
     if not cfg.MODEL.CONV_BODY:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from detectron_libra.builders.backbone import backbone_norm
 from detectron_libra.config import Config, with_values
 from detectron_libra.engine.checkpoint import is_checkpoint
 from detectron_libra.engine.weights_file import ZIP, load_weights, metadata_of
@@ -44,6 +45,7 @@ MISTAKEN = {
 #: A name of every one of our models and of no other program's.
 OUR_NAMES = "backbone.stem."
 BEGINNING = 64
+NORM_KEY = "RESNETS.TRANS_FUNC"  # Detectron's word for the normalisation of the backbone
 REMEDY = "write the file anew with tools/convert_weights.py"
 
 Content = TypeVar("Content", list, dict)
@@ -106,21 +108,32 @@ def with_classes(cfg: Config, weights: Weights) -> Config:
         count = scores.shape[0]
     elif head is not None:
         count = head.shape[0] // (len(r.ASPECT_RATIOS) * r.SCALES_PER_OCTAVE) + (not r.SOFTMAX)
-    return (
-        cfg
-        if count == cfg.MODEL.NUM_CLASSES
-        else with_values(cfg, {"MODEL.NUM_CLASSES": count}, weights.source)
-    )
+    if count == cfg.MODEL.NUM_CLASSES:
+        return cfg
+    return with_values(cfg, {"MODEL.NUM_CLASSES": count}, weights.source)
 
 
 def put_into(cfg: Config, model: nn.Module, weights: Weights, *, training: bool) -> list[str]:
     """Weights into the model of a configuration, see ``weights.apply.apply_weights``."""
+    _require_norm(cfg, weights)
     layers = list(SCORES)
     if not cfg.MODEL.CLS_AGNOSTIC_BBOX_REG:
         layers.append(BOXES[0])
     if cfg.RETINANET.CLASS_SPECIFIC_BBOX:
         layers.append(BOXES[1])
     return apply_weights(model, weights, training=training, class_layers=layers)
+
+
+def _require_norm(cfg: Config, weights: Weights) -> None:
+    """Scales of GroupNorm and of Detectron's fixed affine layers have one name here, and mean different things."""
+    if weights.kind != "detectron" or "format" in weights.metadata:
+        return
+    theirs = "_gn_" in str(weights.settings.get(NORM_KEY))
+    if theirs != (backbone_norm(cfg) == "group"):
+        norm = ("a fixed affine (RESNETS.NORM affine or batch)", "GroupNorm (RESNETS.NORM group)")[theirs]
+        raise InputError(
+            f"{weights.source}: its backbone is normalised by {norm}, that of the model is not; set it"
+        )
 
 
 def _read(path: Path, source: str) -> Weights:

@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 DETECTRON = "https://dl.fbaipublicfiles.com/detectron"
 RETIRED = "https://s3-us-west-2.amazonaws.com/detectron"
 SCHEMES = ("http", "https")
-#: What an address cannot hold: white space and control characters.
-NO_ADDRESS = re.compile(r"[\x00-\x20\x7f]")
+#: What an address cannot hold: white space, control characters, and a password, which would end up in names of folders.
+NO_ADDRESS = re.compile(r"[\x00-\x20\x7f]|://[^/]*@")
 #: Bytes of a name, with room for the endings of its digest and of what is on the way.
 LONGEST_NAME = 200
 

@@ -24,6 +24,7 @@ IMPORTERS: tuple[tuple[Callable, Callable], ...] = (
 )
 #: Where a checkpoint keeps its weights: mmdetection; detectron2 and torchvision's reference scripts.
 PLACES = ("state_dict", "model")
+LONGEST_NAME = 200
 PARALLEL = "module."  # before every name in a file that a wrapped model was saved to
 
 
@@ -40,6 +41,9 @@ def from_state_dict(raw: Mapping, *, source: str) -> Weights:
     tensors = find_tensors(raw)
     if not tensors:
         raise InputError(f"{source}: holds no tensors by name; known are files of {KNOWN}")
+    strange = next((n for n in tensors if not n.isprintable() or len(n) > LONGEST_NAME), None)
+    if strange is not None:
+        raise InputError(f"{source}: {strange[:40]!r} is no name of a tensor; fetch the file anew")
     for recognise, importer in IMPORTERS:
         if recognise(tensors.keys()):
             return importer(tensors, source=source, metadata=raw)

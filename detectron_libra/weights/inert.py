@@ -18,6 +18,7 @@ import torch
 
 #: Tuples that a pickle of weights may hold, some five for each tensor. Hashing a tuple in a tuple in a tuple recurses.
 MOST_TUPLES = 30_000
+MOST_DIMENSIONS = 64  # of a tensor of PyTorch
 
 DTYPES = {
     "DoubleStorage": torch.float64,
@@ -103,16 +104,21 @@ class TensorPlace(Placeholder):
 
     __slots__ = ("offset", "size", "storage", "stride")
 
-    def __init__(self, storage: object, offset: object, size: object, stride: object, *rest: object):
+    def __new__(cls, storage: object, offset: object, size: object, stride: object, *rest: object):
+        # not __init__, which a pickle can leave out
+        self = super().__new__(cls)
         self.storage = storage
         self.size, self.stride = whole_numbers(size), whole_numbers(stride)
         (self.offset,) = whole_numbers((offset,))
         if not isinstance(storage, Storage) or len(self.size) != len(self.stride):
             raise Damaged("a tensor without a storage")
+        if len(self.size) > MOST_DIMENSIONS:
+            raise Damaged(f"a tensor of {len(self.size)} dimensions")
         last = self.offset + sum((n - 1) * step for n, step in zip(self.size, self.stride, strict=True))
         count = math.prod(self.size)
         if count and (last >= storage.count or count > storage.count):
             raise Damaged(f"a tensor of {count} numbers in a storage of {storage.count}")
+        return self
 
 
 class Parameter(Placeholder):

@@ -19,6 +19,7 @@ MAGIC = 0x1950A86A20F9469CFC6C  # first pickle of a file that PyTorch before 1.6
 COUNT_BYTES = 8  # before the numbers of each storage in such a file
 #: Dicts inside dicts whose tensors are made: {"state_dict": {name: tensor}} has two.
 DEPTH = 3
+LONGEST_REASON = 120
 
 
 def load_torch(path: str | os.PathLike) -> Mapping:
@@ -41,8 +42,10 @@ def load_torch(path: str | os.PathLike) -> Mapping:
         content = _read_zip(path) if is_zip else _read_legacy(path.read_bytes())
     except OSError as e:
         raise InputError(f"{path}: cannot be read ({e.strerror or e})") from e
-    except Damaged as e:
-        raise InputError(f"{path}: damaged, or no file of torch.save: {e}; fetch or save it anew") from e
+    except Exception as e:  # bytes that are hostile or damaged can end in any of them
+        reason = str(e) if isinstance(e, Damaged) else f"it cannot be read ({type(e).__name__})"
+        reason = " ".join(reason.split())[:LONGEST_REASON]  # it may quote the file
+        raise InputError(f"{path}: damaged, or no file of torch.save: {reason}; fetch or save it anew") from e
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds no dict of tensors; save the model's state_dict()")
     return content
@@ -50,20 +53,15 @@ def load_torch(path: str | os.PathLike) -> Mapping:
 
 def _read_zip(path: Path) -> object:
     """PyTorch's own safe reader where it takes the file: it does, but for objects of frameworks."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = _records(archive)
-            content = archive.read(names["data.pkl"])
-            next(pickles(content))
-            try:
-                return torch.load(path, map_location="cpu", weights_only=True)
-            except Exception:  # whatever it refuses it for: the reader below finds the words
-                tree, storages = unpickle(content)
-                return Maker(storages, _zip_storages(archive, names, storages)).made(tree)
-    except (Damaged, OSError):
-        raise
-    except Exception as e:  # zipfile has a dozen for damaged tables
-        raise Damaged(f"its table of contents cannot be read ({type(e).__name__})") from e
+    with zipfile.ZipFile(path) as archive:
+        names = _records(archive)
+        content = archive.read(names["data.pkl"])
+        next(pickles(content))
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception:  # whatever it refuses it for: the reader below finds the words
+            tree, storages = unpickle(content)
+            return Maker(storages, _zip_storages(archive, names, storages)).made(tree)
 
 
 def _records(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:

@@ -190,7 +190,8 @@ def _epsilon(tensors: Mapping[str, Tensor], source: str) -> float:
 def kept_outputs(count: int, *, dense: bool) -> list[int]:
     """Which outputs of a head are kept: those of classes, and the background's where there is a softmax.
 
-    Of COCO's 91 numbers the 80 that are used; of others all, but for a RetinaNet's output 0, the background's.
+    Of COCO's 91 numbers the 80 that are used; of others all, but for a RetinaNet's output 0, the background's. In a
+    softmax the share of those left out, which nothing was trained for, goes to the others.
     """
     background = [] if dense else [0]
     unused = COCO_UNUSED if count == COCO_OUTPUTS else {0}

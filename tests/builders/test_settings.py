@@ -7,7 +7,12 @@ import logging
 import numpy as np
 import pytest
 
-from detectron_libra.builders.settings import apply_settings, configuration_for, settings_in_use
+from detectron_libra.builders.settings import (
+    apply_settings,
+    beyond_defaults,
+    configuration_for,
+    settings_in_use,
+)
 from detectron_libra.config import load_config
 from detectron_libra.errors import InputError, UsageError
 from detectron_libra.weights.contents import Weights
@@ -59,6 +64,8 @@ def test_settings_that_are_none(settings, part):
     with pytest.raises(InputError, match=part) as error:
         apply_settings(load_config(), settings, "w.pth")
     assert str(error.value).startswith("w.pth: needs") and "\n" not in str(error.value)
+    with pytest.raises(InputError, match=part):
+        beyond_defaults(settings, "w.pth")
 
 
 def test_settings_that_do_not_go_with_the_configuration():
@@ -99,3 +106,7 @@ def test_the_configuration_is_the_given_one_the_file_s_or_the_recognised_network
     assert configuration_for(inside, None, ["DEVICE", "cpu"]).PIXEL_STDS.ravel()[0] == 2
     assert configuration_for(inside, load_config()).PIXEL_STDS.ravel()[0] == 1
     assert configuration_for(nothing, None, ["TEST.SCALE", "99"]).TEST.SCALE == 99
+
+
+def test_what_is_beyond_the_defaults():
+    assert beyond_defaults({"PIXEL_ORDER": "RGB", "PIXEL_STDS": [1, 1, 1]}, "w") == {"PIXEL_ORDER": "RGB"}

@@ -12,7 +12,7 @@ import torch
 import detectron_libra
 from detectron_libra.builders import weights as builders_weights
 from detectron_libra.builders.detector import build_detector
-from detectron_libra.builders.weights import class_names_of, read_weights, with_classes
+from detectron_libra.builders.weights import class_names_of, put_into, read_weights, with_classes
 from detectron_libra.engine.weights_file import save_safetensors
 from detectron_libra.errors import InputError
 from detectron_libra.weights.contents import OURS, Weights
@@ -203,3 +203,17 @@ def test_the_number_of_classes_shows_in_the_shapes(kind, changes):
     assert with_classes(cfg, Weights("w", "detectron", state)).MODEL.NUM_CLASSES == 7
     named = Weights("w", OURS, {}, metadata={"class_names": '["a", "b"]'})
     assert with_classes(cfg, named).MODEL.NUM_CLASSES == 3
+
+
+def test_scales_of_groupnorm_do_not_go_into_affine_layers_nor_back(state, tmp_path):
+    """Detectron names the two differently, and would begin afresh; here the names are the same."""
+    for norm, other, remedy in (("affine", "group", "affine or batch"), ("group", "affine", "group")):
+        file = tmp_path / f"{norm}.pkl"
+        write_pickle(file, state=state, norm=norm)
+        cfg = small.config("retinanet", RESNETS__NORM=norm, GROUP_NORM__NUM_GROUPS=4)
+        put_into(cfg, build_detector(cfg, 4), read(file), training=True)
+        cfg = small.config("retinanet", RESNETS__NORM=other, GROUP_NORM__NUM_GROUPS=4)
+        with pytest.raises(
+            InputError, match=rf"{norm}\.pkl: its backbone is normalised by .*RESNETS\.NORM {remedy}"
+        ):
+            put_into(cfg, build_detector(cfg, 4), read(file), training=True)

@@ -175,6 +175,23 @@ def test_a_dead_worker_stops_the_run_with_a_remedy(dataset):
             next(batches)
 
 
+def test_news_of_a_dead_worker_during_the_shutdown_hide_nothing(dataset, monkeypatch):
+    """torch raises it from a signal handler, at whatever the main process is doing."""
+    kind = torch.utils.data.dataloader._MultiProcessingDataLoaderIter
+    shut_down = kind._shutdown_workers
+
+    def late(self):
+        shut_down(self)
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+    monkeypatch.setattr(kind, "_shutdown_workers", late)
+    for record in dataset.records:
+        os.remove(record.file)
+    with pytest.raises(InputError, match=r"no such image file"):
+        list(train(dataset, workers=1))
+    monkeypatch.undo()
+
+
 def test_workers_leave_signals_to_the_main_process(dataset):
     batches = iter(train(dataset, workers=1, max_iter=50))
     next(batches)

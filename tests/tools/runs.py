@@ -178,6 +178,7 @@ def _child(tool: str, words: list[str], out: str, err: str, after) -> None:
     if after:
         _call_after(*after)
     os.chdir(ROOT)
+    os.environ["no_proxy"] = "127.0.0.1"  # where the servers of tests are
     sys.argv = [tool, *words]
     runpy.run_path(str(ROOT / "tools" / tool), run_name="__main__")
 

@@ -2,7 +2,6 @@
 """Weights from format to format as processes: nothing is lost that the target can hold, and the rest is said."""
 
 import json
-import os
 
 import numpy as np
 import pytest
@@ -159,7 +158,6 @@ def test_a_checkpoint_into_final_weights(trained, tmp_path):
 def test_an_address_and_an_old_target(detectron_file, tmp_path):
     target = tmp_path / "w.safetensors"
     target.write_bytes(b"old")
-    os.environ["no_proxy"] = "127.0.0.1"
     with serving({"/model_iter4.pkl": Answer(detectron_file.read_bytes())}) as server:
         converted(f"{server.url}/model_iter4.pkl", target, "DOWNLOAD_CACHE", tmp_path / "cache")
     assert same(load_weights(target)[0], read_pickle(detectron_file).state)
@@ -198,6 +196,7 @@ def test_a_checkpoint_needs_momentum_an_iteration_and_a_configuration(
     refused(run(TOOL, *words), 2, "--iteration")
     assert "after iteration 2" in converted(*words, "--iteration", 2)
     refused(run(TOOL, *words, "--iteration", "-1"), 2, "--iteration")
+    refused(run(TOOL, trained.folder / "model_iter7.pt", target, "--cfg", config), 2, "as it is", "--cfg")
 
 
 def test_a_folder_that_is_not_there_exits_4(trained, tmp_path):

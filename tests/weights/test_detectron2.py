@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """detectron2: Caffe2's ImageNet files in its wrapping, its own ones, and what older files say of their pixels."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ import torch
 from detectron_libra.errors import InputError
 from detectron_libra.modeling.backbones.resnet import ResNet
 from detectron_libra.weights.foreign import from_state_dict
+from detectron_libra.weights.unpickle import load_pickle
 from tests.weights.frameworks import DETECTRON2
 from tests.weights.test_torchvision import imagenet
 from tests.weights.their_networks import random_state
@@ -33,9 +36,10 @@ def caffe2(**how):
     return {"model": blobs, "__author__": "Caffe2", "matching_heuristics": True}, shapes
 
 
-def test_caffe2_names_in_a_pickle_of_detectron2():
+def test_caffe2_names_in_a_pickle_of_detectron2(tmp_path):
     raw, shapes = caffe2(stage_blocks=(1, 2, 1, 1))
-    weights = from_state_dict(raw, source="R-50.pkl")
+    (tmp_path / "R-50.pkl").write_bytes(pickle.dumps(raw, protocol=2))
+    weights = from_state_dict(load_pickle(tmp_path / "R-50.pkl"), source="R-50.pkl")
     assert weights.kind == "detectron2" and weights.backbone_only
     assert {n.removeprefix("backbone."): tuple(t.shape) for n, t in weights.state.items()} == shapes
     for number, name in enumerate(shapes):

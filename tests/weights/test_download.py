@@ -217,6 +217,7 @@ def test_places_of_other_addresses(tmp_path):
         "https://example.org/folder/",
         "https://example.org/../../etc/passwd",
         "https://example.org/a b",
+        "https://me:secret@example.org/a",
         "https://example.org/a\nb",
         "https://[broken/a",
         f"https://example.org/{'x' * 300}",

@@ -39,6 +39,8 @@ def test_numbers_become_float32_and_everything_else_is_left_out():
     [
         ({}, "no tensors"),
         ({"a": 1}, "no tensors"),
+        ({"a\nb.weight": torch.ones(2)}, "no name of a tensor"),
+        ({"a" * 1000: torch.ones(2)}, "no name of a tensor"),
         ({"features.0.weight": torch.ones(2)}, "unknown network"),
         ({"conv1.weight": torch.ones(()), "layer1.0.conv1.weight": torch.ones(3)}, "dimensions"),
     ],

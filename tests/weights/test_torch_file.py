@@ -135,9 +135,12 @@ def test_a_handmade_file_is_read(tmp_path):
         (rebuilt(b"K\0J\xff\xff\xff\xff\x85K\1\x85"), "no whole numbers"),
         (rebuilt(b"K\0K\2K\2\x86K\1\x85"), "without a storage"),
         (rebuilt(b"K\0K\4\x85K\1\x85").replace(b"K\4tQ", b"J\0\0\0\x7ftQ"), "cut off"),
+        (rebuilt(b"K\0K\4\x85K\1\x85").replace(b"X\1\0\0\x000X", b"X\3\0\0\0a\nbX"), "storage a b"),
         (b"\x80\2}r\xff\xff\xff\x7f.", "memo"),
         (b"\x80\2})" + b"\x85" * (MOST_TUPLES + 1) + b"K\1s.", "tuples"),
         (b"\x80\4\x95\0\0\0\0\0\0\0\x7f}.", "cannot be read"),
+        (b"\x80\2}K\1ctorch._utils\n_rebuild_tensor_v2\n)\x81s.", "cannot be read"),
+        (rebuilt(b"K\0(" + 65 * b"K\1" + b"t(" + 65 * b"K\1" + b"t"), "65 dimensions"),
         (b"\x80\5\x96\0\0\0\0\0\0\0\x7f.", "cut off"),
         (b"\x80\2K\1.", "no dict"),
         (b"\x80\2cbuiltins\ndict\nK\1b.", "cannot be read"),
@@ -155,6 +158,16 @@ def test_impossible_files_are_one_line_and_little_memory(tmp_path, content, word
     finally:
         tracemalloc.stop()
     assert str(caught.value).startswith(str(file)) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", [b"K\1" + b"\x85" * 20_000, b"\x8b\0\x10\0\0" + b"\x7f" * 4096, b"N"])
+def test_keys_of_storages_that_are_no_texts_in_an_old_file(tmp_path, key):
+    """They name the storages in the last pickle of the file, and have to be turned into texts."""
+    parts = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, {}]
+    content = b"".join(pickle.dumps(part, 2) for part in parts) + b"\x80\2](" + key + b"e."
+    (tmp_path / "a.pth").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.pth: damaged"):
+        load_torch(tmp_path / "a.pth")
 
 
 @FORMATS
