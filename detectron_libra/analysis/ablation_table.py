@@ -9,10 +9,10 @@ from typing import Any
 from detectron_libra.analysis.ablation import MINUTES, Summary
 from detectron_libra.analysis.bootstrap import CONTAINS_ZERO, CONTAINS_ZERO_WITH_SEEDS, Difference
 from detectron_libra.analysis.weighted import PER_CLASS
-from detectron_libra.report.page import Section, page, table
+from detectron_libra.report.page import page, table
 
 #: What stands behind a difference that may be chance.
-MARKS = {CONTAINS_ZERO: " ≈ 0", CONTAINS_ZERO_WITH_SEEDS: " ≈ 0 with seeds", "": ""}
+MARKS = {CONTAINS_ZERO: " ≈ 0", CONTAINS_ZERO_WITH_SEEDS: " (≈ 0)", "": ""}
 DASH = "–"
 #: Titles of metrics that are not their names; AP of a class is "AP <class>".
 TITLES = {
@@ -41,7 +41,7 @@ def markdown(title: str, summaries: Sequence[Summary], about: Mapping[str, Any])
 def html(title: str, summaries: Sequence[Summary], about: Mapping[str, Any]) -> str:
     """The same as a page that needs no network."""
     head, *rows = cells(summaries)
-    return page(title, [Section("Results", [table(head, rows), *explanation(summaries, about)])])
+    return page(title, [], intro=[table(head, rows), *explanation(summaries, about)])
 
 
 def cells(summaries: Sequence[Summary]) -> list[list[str]]:

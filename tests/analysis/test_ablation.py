@@ -86,7 +86,7 @@ def test_cells_have_per_cent_and_marks(runs):
     assert head == ["", "baseline", "sampling", "loss", "pyramid"] and seeds[1] == "1, 2"
     assert ap == ["AP", "51.0 ± 1.4", "51.5 ± 1.4", "61.0 ± 1.4", "54.5 ± 4.9"]
     assert difference[:4] == ["difference", "", "+0.5 [-1.4, +2.4] ≈ 0", "+10.0 [+10.0, +10.0]"]
-    assert difference[4].endswith(" ≈ 0 with seeds")
+    assert difference[4].endswith("] (≈ 0)")
     assert cells(summarise(runs))[-2:] == [
         ["minutes", "2.0 ± 0.0", "2.0 ± 0.0", "3.5 ± 0.7", "2.0 ± 0.0"],
         ["difference", "", "+0.0", "+1.5", "+0.0"],
@@ -97,7 +97,7 @@ def test_markdown_and_html_escape_names_and_explain_the_marks(runs):
     text = markdown("Ablation on <scene>", summarise(runs), ABOUT)
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len({line.replace("\\|", "").count("|") for line in rows}) == 1 and "AP a\\|b" in text
-    assert "≈ 0 with seeds" in text and "40 images" in text and "With one seed" not in text
+    assert "(≈ 0)" in text and "40 images" in text and "With one seed" not in text
     written = html("Ablation on <scene>", summarise(runs), ABOUT)
     assert "<h1>Ablation on &lt;scene&gt;</h1>" in written and "+10.0 [+10.0, +10.0]" in written
 
