@@ -65,9 +65,12 @@ def explanation(summaries: Sequence[Summary], about: Mapping[str, Any]) -> list[
     """Paragraphs under the table.
 
     Args:
-        about: ``dataset``, ``images``, ``resamples``, ``threshold`` and ``iou``.
+        about: ``iterations``, ``images_per_step`` and ``scales_px`` (shorter sides) of the trainings; ``dataset`` and
+            ``images`` of the test; ``threshold``, ``iou`` and ``resamples``.
     """
+    sides = ", ".join(map(str, about["scales_px"]))
     texts = [
+        f"Trained for {about['iterations']} iterations of {about['images_per_step']} images, shorter side {sides} pixels. "
         f"Mean ± standard deviation over the seeds, in per cent, on the {about['images']} images of "
         f"{about['dataset']}; minutes are those of the training steps. Image and box precision and recall are those at "
         f"score {about['threshold']:g}, boxes at IoU {about['iou']:g}.",

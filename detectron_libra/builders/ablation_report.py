@@ -96,6 +96,9 @@ def read_run(file: Path) -> tuple[Run, dict[str, Any]]:
     require_same(metrics, {name: v[0] for name, v in values.items()}, file, detections[0])
     resampled = {name: v[1:] for name, v in values.items()}
     about = {
+        "iterations": stored.cfg.SOLVER.MAX_ITER,
+        "images_per_step": stored.cfg.TRAIN.IMS_PER_BATCH,
+        "scales_px": list(stored.cfg.TRAIN.SCALES),
         "dataset": stored.dataset.name,
         "images": tallies.images,
         "threshold": stored.cfg.TEST.CONCEPT_THRESH,

@@ -10,7 +10,16 @@ from detectron_libra.analysis.ablation import Run, as_json, flat, nested, summar
 from detectron_libra.analysis.ablation_table import cells, html, markdown
 from detectron_libra.analysis.bootstrap import CONTAINS_ZERO, CONTAINS_ZERO_WITH_SEEDS
 
-ABOUT = {"dataset": "scene", "images": 40, "resamples": 5, "threshold": 0.5, "iou": 0.5}
+ABOUT = {
+    "iterations": 30,
+    "images_per_step": 8,
+    "scales_px": [192, 240],
+    "dataset": "scene",
+    "images": 40,
+    "resamples": 5,
+    "threshold": 0.5,
+    "iou": 0.5,
+}
 SPREAD = np.linspace(-0.01, 0.01, 5)
 
 
@@ -97,7 +106,12 @@ def test_markdown_and_html_escape_names_and_explain_the_marks(runs):
     text = markdown("Ablation on <scene>", summarise(runs), ABOUT)
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len({line.replace("\\|", "").count("|") for line in rows}) == 1 and "AP a\\|b" in text
-    assert "(≈ 0)" in text and "40 images" in text and "With one seed" not in text
+    assert (
+        "(≈ 0)" in text
+        and "40 images" in text
+        and "30 iterations of 8 images, shorter side 192, 240" in text
+        and "With one seed" not in text
+    )
     written = html("Ablation on <scene>", summarise(runs), ABOUT)
     assert "<h1>Ablation on &lt;scene&gt;</h1>" in written and "+10.0 [+10.0, +10.0]" in written
 

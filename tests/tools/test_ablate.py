@@ -74,7 +74,11 @@ def test_the_json_has_every_run_and_a_summary_per_combination(done):
     for summary in result["summary"]:
         assert {"parts", "mean", "std", "delta", "ci95"} <= set(summary)
         assert all(set(summary[k]) == METRICS | {"concept_mAP"} for k in ("mean", "std", "delta", "ci95"))
-    assert result["about"]["images"] == 5 and result["about"]["dataset"] == "tiny_val"
+    assert (
+        result["about"]["iterations"] == 3
+        and result["about"]["images"] == 5
+        and result["about"]["dataset"] == "tiny_val"
+    )
 
 
 def test_the_numbers_are_those_of_the_runs(done):
