@@ -70,8 +70,8 @@ def explanation(summaries: Sequence[Summary], about: Mapping[str, Any]) -> list[
     """
     sides = ", ".join(map(str, about["scales_px"]))
     texts = [
-        f"Trained for {about['iterations']} iterations of {about['images_per_step']} images, shorter side {sides} pixels. "
-        f"Mean ± standard deviation over the seeds, in per cent, on the {about['images']} images of "
+        f"Trained for {about['iterations']} iterations of {about['images_per_step']} images, shorter side {sides} "
+        f"pixels. Mean ± standard deviation over the seeds, in per cent, on the {about['images']} images of "
         f"{about['dataset']}; minutes are those of the training steps. Image and box precision and recall are those at "
         f"score {about['threshold']:g}, boxes at IoU {about['iou']:g}.",
         "Difference: variant minus baseline, mean over the seeds that both have, with the 95 % interval of a paired "
