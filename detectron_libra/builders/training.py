@@ -15,6 +15,7 @@ from detectron_libra.builders.data import count_classes, load_test_datasets, loa
 from detectron_libra.builders.detector import build_detector, loss_weights
 from detectron_libra.builders.recall import TASK
 from detectron_libra.builders.report import check_expectations, measure
+from detectron_libra.builders.run_report import reported
 from detectron_libra.builders.solver import build_solver, warn_of_missing_processes
 from detectron_libra.builders.start import Start, copy_weights, find_start, refuse_changes, remove_earlier
 from detectron_libra.builders.testing import detect_on, precision_of, test_datasets
@@ -81,11 +82,12 @@ def train_and_test(
         setup_logging(folder / "log.txt")
         start = find_start(cfg, folder, resume)
         run = prepare(start.cfg, folder, skip_test)
-        weights = run_training(run, start, resume, force)
-        log.info("weights: %s", weights)
-        if not skip_test:
-            trained = read_weights(weights, key="TEST.WEIGHTS", cache=cfg.DOWNLOAD_CACHE)
-            test_datasets(run.cfg, trained, run.test_sets, run.device, tool=test_tool)
+        with reported(folder):
+            weights = run_training(run, start, resume, force)
+            log.info("weights: %s", weights)
+            if not skip_test:
+                trained = read_weights(weights, key="TEST.WEIGHTS", cache=cfg.DOWNLOAD_CACHE)
+                test_datasets(run.cfg, trained, run.test_sets, run.device, tool=test_tool)
         return weights
 
 
@@ -187,16 +189,9 @@ def describe(run: Run, model: nn.Module, start: int) -> str:
     parameters = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     images = sum(len(d.records) for d in run.train_sets)
-    libra = run.cfg.LIBRA
-    parts = {
-        "balanced L1": libra.BALANCED_L1.ON,
-        "balanced pyramid": libra.PYRAMID.ON,
-        "IoU-balanced sampling": libra.IOU_SAMPLING.ON,
-        "instance-balanced sampling": libra.INSTANCE_SAMPLING.ON,
-    }
-    switched_on = ", ".join(name for name, on in parts.items() if on) or "none"
     return (
-        f"{session.model_type(run.cfg)}, {parameters:,} parameters ({trained:,} trained), Libra parts: {switched_on}; "
-        f"{images} images, {len(run.class_names)} classes; iterations {start} to {run.cfg.SOLVER.MAX_ITER}, "
+        f"{session.model_type(run.cfg)}, {parameters:,} parameters ({trained:,} trained), "
+        f"Libra parts: {session.libra_parts(run.cfg)}; {images} images, {len(run.class_names)} classes; "
+        f"iterations {start} to {run.cfg.SOLVER.MAX_ITER}, "
         f"{run.cfg.TRAIN.IMS_PER_BATCH} images each, {precision_of(run.cfg, training=True)}"
     )

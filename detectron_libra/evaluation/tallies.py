@@ -12,7 +12,7 @@ from pycocotools.cocoeval import COCOeval
 
 from ..structures import Detections
 from .arrays import Id, class_keys, flat_truth, records_by_id
-from .boxes import box_candidates
+from .boxes import match_dataset
 from .coco import DETECTIONS_PER_IMAGE, run_coco
 from .concept import image_candidates
 from .rates import Candidates
@@ -48,9 +48,7 @@ def tally(
         threshold=threshold,
         ranked=rankings(run_coco(dataset, detections, extent=extent)),
         concept=Claims(image_candidates(records, detections, num_classes=num_classes), np.minimum(boxes, 1)),
-        boxes=Claims(
-            box_candidates(records, detections, num_classes=num_classes, iou=iou, extent=extent), boxes
-        ),
+        boxes=Claims(match_dataset(dataset, detections, iou=iou, extent=extent).candidates(), boxes),
     )
 
 
