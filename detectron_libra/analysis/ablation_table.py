@@ -14,14 +14,6 @@ from detectron_libra.report.page import page, table
 #: What stands behind a difference that may be chance.
 MARKS = {CONTAINS_ZERO: " ≈ 0", CONTAINS_ZERO_WITH_SEEDS: " (≈ 0)", "": ""}
 DASH = "–"
-#: Titles of metrics that are not their names; AP of a class is "AP <class>".
-TITLES = {
-    "concept_precision": "image precision",
-    "concept_recall": "image recall",
-    "concept_mAP": "image mAP",
-    "box_precision": "box precision",
-    "box_recall": "box recall",
-}
 
 
 def markdown(title: str, summaries: Sequence[Summary], about: Mapping[str, Any]) -> str:
@@ -58,7 +50,9 @@ def cells(summaries: Sequence[Summary]) -> list[list[str]]:
 
 def title_of(name: str) -> str:
     """Of a metric, as people read it."""
-    return f"AP {name.removeprefix(PER_CLASS)}" if name.startswith(PER_CLASS) else TITLES.get(name, name)
+    if name.startswith(PER_CLASS):
+        return f"AP {name.removeprefix(PER_CLASS)}"
+    return name.replace("_", " ")
 
 
 def explanation(summaries: Sequence[Summary], about: Mapping[str, Any]) -> list[str]:
@@ -72,8 +66,8 @@ def explanation(summaries: Sequence[Summary], about: Mapping[str, Any]) -> list[
     texts = [
         f"Trained for {about['iterations']} iterations of {about['images_per_step']} images, shorter side {sides} "
         f"pixels. Mean ± standard deviation over the seeds, in per cent, on the {about['images']} images of "
-        f"{about['dataset']}; minutes are those of the training steps. Image and box precision and recall are those at "
-        f"score {about['threshold']:g}, boxes at IoU {about['iou']:g}.",
+        f"{about['dataset']}; minutes are those of the training steps. Precision and recall are those at score "
+        f"{about['threshold']:g}: concept, whether an image has the class; box, right at IoU {about['iou']:g}.",
         "Difference: variant minus baseline, mean over the seeds that both have, with the 95 % interval of a paired "
         f"bootstrap over the images ({about['resamples']} resamples, the same for every run). Every resample is "
         "measured as COCO would measure it; only the order of equal scores is approximated.",

@@ -127,7 +127,7 @@ def test_progress_and_table_are_told(done):
     assert "run 1 of 6: baseline, seed 3" in lines and "run 6 of 6: sampling+loss, seed 4" in lines
     assert "minutes so far, about" in lines
     table = (done[1] / "ablation.md").read_text()
-    assert "| AP " in table and "AP circle" in table and "image recall" in table and " ± " in table
+    assert "| AP " in table and "AP circle" in table and "concept recall" in table and " ± " in table
     assert table in lines
     page = (done[1] / "ablation.html").read_text()
     assert "<table" in page and "sampling+loss" in page and "http://" not in page.replace("http-equiv", "")
