@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from detectron_libra.modeling.fast_rcnn_loss import fast_rcnn_losses
 from detectron_libra.modeling.layout import gather_rows
-from detectron_libra.modeling.matching import match_proposals
+from detectron_libra.modeling.matching import ProposalMatch, match_proposals
 from detectron_libra.modeling.postprocess import fast_rcnn_candidates
 from detectron_libra.modeling.sampling import RoISampling, sample_rois
 from detectron_libra.modeling.suppression import Candidates, DetectionRule
@@ -104,6 +104,18 @@ class RegionHead(nn.Module):
         )
         return self.predictor(self.head(regions))
 
+    def match(self, proposals: Proposals, original: Targets, scales: Tensor) -> ProposalMatch:
+        """Overlap of proposals with ground truth, whose boxes ``original`` gives in pixels of the original image."""
+        return match_proposals(
+            proposals.boxes / scales[:, None, None],
+            proposals.valid,
+            original,
+            threshold=self.sampling.fg_thresh,
+            extent=self.detection.geometry.extent,
+            rule=self.detection.geometry.rules,
+            crowd_threshold=self.crowd_threshold,
+        )
+
     def losses(
         self, levels: Sequence[Tensor], proposals: Proposals, targets: Targets, scales: Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -112,20 +124,11 @@ class RegionHead(nn.Module):
         Overlaps and deltas are those of the original image, as in Detectron: with an ``extent`` they depend on
         the scale. ``scales``: (N,) float32 resized / original.
         """
-        extent = self.detection.geometry.extent
+        extent, per_image = self.detection.geometry.extent, scales[:, None, None]
         with torch.no_grad():
             proposals = with_ground_truth(proposals, targets)
-            per_image = scales[:, None, None]
             original = replace(targets, boxes=targets.boxes / per_image)
-            match = match_proposals(
-                proposals.boxes / per_image,
-                proposals.valid,
-                original,
-                threshold=self.sampling.fg_thresh,
-                extent=extent,
-                rule=self.detection.geometry.rules,
-                crowd_threshold=self.crowd_threshold,
-            )
+            match = self.match(proposals, original, scales)
             sample = sample_rois(match, self.sampling)
             boxes = gather_rows(proposals.boxes, sample.index)
             gt = match.index.gather(1, sample.index)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """RetinaNet: backbone, feature pyramid, balanced pyramid if asked for, dense head."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from detectron_libra.modeling.anchors import AnchorGrid
@@ -46,18 +48,21 @@ class RetinaNet(Trunk):
         """Raw losses and metrics in training, detections of each image otherwise."""
         if not self.training:
             return [best_detections(found, self.detection) for found in self.candidates(batch)]
+        return self.losses(self.features(batch), batch)
+
+    def losses(self, levels: Sequence[Tensor], batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Raw losses and metrics on the features of a training batch."""
         assert batch.targets is not None, "a training batch has targets"
         return retinanet_losses(
-            *self.score_anchors(batch),
+            *self.score_anchors(levels),
             batch.targets,
             rule=self.rule,
             box_loss=self.box_loss,
             class_loss=self.class_loss,
         )
 
-    def score_anchors(self, batch: Batch) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    def score_anchors(self, levels: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Raw scores and deltas of the head, and the anchors, per level."""
-        levels = self.features(batch)
         logits, deltas = self.head(levels)
         sizes = [(level.shape[2], level.shape[3]) for level in levels]
         return logits, deltas, self.anchors(sizes, levels[0].device)
@@ -65,7 +70,7 @@ class RetinaNet(Trunk):
     def candidates(self, batch: Batch) -> list[Candidates]:
         """What may be a detection of each image, before suppression."""
         return retinanet_candidates(
-            *self.score_anchors(batch),
+            *self.score_anchors(self.features(batch)),
             batch,
             num_classes=self.rule.num_classes,
             softmax=self.rule.softmax,
