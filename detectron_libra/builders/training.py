@@ -13,6 +13,7 @@ from torch import nn
 from detectron_libra.builders import session
 from detectron_libra.builders.data import count_classes, load_test_datasets, load_train_datasets, train_loader
 from detectron_libra.builders.detector import build_detector, loss_weights
+from detectron_libra.builders.imbalance import counts_of_classes, switched_on
 from detectron_libra.builders.recall import TASK
 from detectron_libra.builders.report import check_expectations, measure
 from detectron_libra.builders.run_report import reported
@@ -122,7 +123,7 @@ def run_training(run: Run, start: Start, resume: str, force: bool) -> Path:
             found.next_iteration,
         )
         return folder / FINAL
-    model = build_detector(cfg, cfg.MODEL.NUM_CLASSES)
+    model = build_detector(cfg, cfg.MODEL.NUM_CLASSES, counts_of_classes(cfg, run.train_sets))
     if not found:
         start.put_into(model)
     model = session.place(cfg, model, run.device)
@@ -189,9 +190,10 @@ def describe(run: Run, model: nn.Module, start: int) -> str:
     parameters = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     images = sum(len(d.records) for d in run.train_sets)
+    kit = "".join(f", {name}" for name in switched_on(run.cfg))
     return (
-        f"{session.model_type(run.cfg)}, {parameters:,} parameters ({trained:,} trained), "
-        f"Libra parts: {session.libra_parts(run.cfg)}; {images} images, {len(run.class_names)} classes; "
+        f"{session.model_type(run.cfg)}, {parameters:,} parameters ({trained:,} trained), Libra parts: "
+        f"{session.libra_parts(run.cfg)}{kit}; {images} images, {len(run.class_names)} classes; "
         f"iterations {start} to {run.cfg.SOLVER.MAX_ITER}, "
         f"{run.cfg.TRAIN.IMS_PER_BATCH} images each, {precision_of(run.cfg, training=True)}"
     )

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from detectron_libra.data.batches import Preparation, collate, prepare
 from detectron_libra.data.coco import Dataset, Record
+from detectron_libra.data.image_sampling import ImageSampler
 from detectron_libra.data.plan import Sample, TrainPlan, test_batches
 from detectron_libra.errors import InputError, LibraError, RunError
 from detectron_libra.structures import Batch
@@ -44,13 +45,16 @@ class Loader:
         return self._count
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yields Batch.
+        """Batches; their workers' seeds are drawn at once, so that a random state can be restored after this call.
 
-        Raises:
+        Raises (the iterator):
             InputError: an image cannot be used; the text names it.
             RunError: a worker process died or hangs.
         """
-        batches = self._batches = iter(self._loader)
+        self._batches = iter(self._loader)
+        return self._yield(self._batches)
+
+    def _yield(self, batches: Iterator[Any]) -> Iterator[Batch]:
         try:
             while True:
                 item = self._receive(batches)
@@ -110,6 +114,7 @@ def build_train_loader(
     max_iter: int,
     start_iteration: int = 0,
     keep_empty: bool = False,
+    sampler: ImageSampler | None = None,
     draft: bool = True,
     pin_memory: bool = False,
     timeout_s: float = 0,
@@ -122,6 +127,7 @@ def build_train_loader(
         max_size, stride, extent, resize_in_float, draft: see Preparation.
         workers: processes; 0 reads in this one. The batches do not depend on it.
         keep_empty: train on images without a box, too; Detectron leaves them out, and those with only crowds.
+        sampler: how often an epoch has each image; None: once.
         pin_memory: hand out page-locked memory.
         timeout_s: seconds without a batch after which the run stops; 0 waits for ever.
 
@@ -142,6 +148,7 @@ def build_train_loader(
         flip_y=flip_y,
         group_by_aspect=aspect_grouping,
         seed=seed,
+        factors=sampler([records[k] for k in indices]) if sampler and indices else None,
     )
     preparation = Preparation(max_size, stride, extent, resize_in_float, draft, True)
     batches = Batches(plan.batch, range(start_iteration, max_iter))

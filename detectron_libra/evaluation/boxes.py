@@ -157,4 +157,10 @@ class Matches:
         """The detections that count, as precision and recall are made of them."""
         positives = np.bincount(self.objects.classes, minlength=self.num_classes)
         counts, found = self.counts, self.found
-        return Candidates(found.classes[counts], found.scores[counts], self.right[counts], positives)
+        return Candidates(
+            image=found.image[counts],
+            classes=found.classes[counts],
+            scores=found.scores[counts],
+            right=self.right[counts],
+            positives=positives,
+        )
