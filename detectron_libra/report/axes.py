@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from detectron_libra.report.texts import is_number, number
 
-#: Values beyond are drawn at the edge, so that differences stay finite.
+#: Values beyond it, and below its inverse, are drawn at the edge, so that differences and quotients stay finite.
 LARGEST = 1e300
 #: Smallest span that is more than rounding, relative to the values.
 RESOLUTION = 1e-9
@@ -81,7 +81,7 @@ def make_axis(
         count: about how many ticks.
     """
     known = [min(max(float(v), -LARGEST), LARGEST) for v in values if is_number(v)]
-    if log and (above := [v for v in known if v > 0]):
+    if log and (above := [v for v in known if v > 1 / LARGEST]):
         return _log_axis(max(min(above), max(above) * 10.0**-DECADES), max(above), start, end, limits)
     known += [0.0] if with_zero or not known else []
     low, high = limits or _apart(min(known), max(known))

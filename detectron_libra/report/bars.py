@@ -107,7 +107,7 @@ def histogram(
     head, top = legend(list(groups), [f"{colour_class(k)} line" for k in range(len(groups))])
     heights = [v for values in groups.values() for v in values]
     rough = make_axis(heights, start=float(HEIGHT), end=0.0, log=log_y, with_zero=True)
-    frame = frame_for([rough.text(t) for t in rough.ticks], top=top)
+    frame = frame_for([rough.text(t) for t in rough.ticks], top=top, named=bool(y_label))
     y_axis = Axis(rough.low, rough.high, frame.bottom, frame.top, rough.ticks, rough.log)
     x_axis = make_axis(edges, start=frame.left, end=frame.right, log=log_x, exact=True)
     outlines = [

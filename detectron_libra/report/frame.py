@@ -81,11 +81,10 @@ def text(x: float, y: float, content: object, *, anchor: str | None = None, grou
     return element("text", content, x=float(x), y=float(y), text_anchor=anchor, class_=group)
 
 
-def frame_for(y_texts: Sequence[str], *, top: float, height: float = HEIGHT) -> Frame:
-    """The place for values beside the texts of the vertical axis, below ``top``."""
-    return Frame(
-        10 + LETTER * max(map(len, y_texts), default=0), top + LINE + 10, WIDTH - RIGHT, height - BELOW
-    )
+def frame_for(y_texts: Sequence[str], *, top: float, named: bool) -> Frame:
+    """The place for values beside the texts of the vertical axis, below ``top`` and the axis' name if it has one."""
+    left = 10 + LETTER * max(map(len, y_texts), default=0)
+    return Frame(left, top + 10 + (LINE if named else 0), WIDTH - RIGHT, HEIGHT - BELOW)
 
 
 def horizontal_axis(axis: Axis, frame: Frame, label: str) -> Html:

@@ -73,7 +73,7 @@ def line_plot(
     head, top = legend([one.name for one in series], classes)
     sizes = {"start": float(HEIGHT), "end": 0.0, "log": log_y, "limits": y_limits, "with_zero": with_zero}
     rough = make_axis((v for one in series for v in one.y), **sizes)  # type: ignore[arg-type]
-    frame = frame_for([rough.text(t) for t in rough.ticks], top=top)
+    frame = frame_for([rough.text(t) for t in rough.ticks], top=top, named=bool(y_label))
     y_axis = Axis(rough.low, rough.high, frame.bottom, frame.top, rough.ticks, rough.log)
     x_axis = make_axis(
         (v for one in series for v in one.x),
@@ -130,7 +130,7 @@ def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 def _f1_line(f1: float) -> Series:
     """All pairs of recall and precision with this F1."""
     lowest = f1 / (2 - f1)  # recall at a precision of 1
-    recalls = [lowest + (1 - lowest) * k / 24 for k in range(25)]
+    recalls = [lowest ** (1 - k / 24) for k in range(25)]
     return Series("", recalls, [f1 * r / (2 * r - f1) for r in recalls], "guide")
 
 

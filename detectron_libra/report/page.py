@@ -107,25 +107,26 @@ def table(
         rows: cells: texts, ``Html``, numbers (three digits), None for a dash.
         caption: stands above.
         texts: so many columns at the left are texts; the others are numbers and end at the right.
-        long: texts may break anywhere, so that long ones need no scrolling.
+        long: texts may break anywhere, and on a narrow screen cells stand below each other.
     """
     groups = [None if column < texts else "n" for column in range(len(head))]
     top = (element("th", name, class_=g, scope="col") for name, g in zip(head, groups, strict=True))
     body = (
-        element(
-            "tr", *(_cell(k, cell, group) for k, (cell, group) in enumerate(zip(row, groups, strict=True)))
-        )
+        element("tr", *(_cell(k, cell, groups[k], head[k] if long else None) for k, cell in enumerate(row)))
         for row in rows
     )
     inside = element(
         "table",
-        element("caption", caption) if caption else "",
         element("thead", element("tr", *top)),
         element("tbody", *body),
         class_="long" if long else None,
     )
-    # A keyboard scrolls only what it can reach.
-    return element("div", inside, class_="wide", tabindex="0", role="region", aria_label=caption or "table")
+    # The caption stays where it is when the table scrolls. A keyboard scrolls only what it can reach.
+    above = element("p", caption, class_="caption") if caption else ""
+    scrolling = element(
+        "div", inside, class_="wide", tabindex="0", role="region", aria_label=caption or "table"
+    )
+    return element("div", above, scrolling)
 
 
 def figure(content: Html, caption: str, *, title: str = "") -> Html:
@@ -140,9 +141,9 @@ def figure(content: Html, caption: str, *, title: str = "") -> Html:
     return element("figure", content, element("figcaption", Html(front), caption))
 
 
-def figures(*parts: Html) -> Html:
-    """Figures beside each other, as many as the screen is wide for."""
-    return element("div", *parts, class_="figures")
+def figures(*parts: Html, small: bool = False) -> Html:
+    """Figures beside each other, as many as the screen is wide for; ``small`` ones are three where plots are two."""
+    return element("div", *parts, class_="figures small" if small else "figures")
 
 
 def picture(jpeg: bytes, *, alt: str, size: tuple[int, int]) -> Html:
@@ -154,19 +155,17 @@ def picture(jpeg: bytes, *, alt: str, size: tuple[int, int]) -> Html:
         size: width and height in pixels.
     """
     data = base64.b64encode(jpeg).decode("ascii")
-    return element(
-        "img", src=f"data:image/jpeg;base64,{data}", alt=alt, width=size[0], height=size[1], loading="lazy"
-    )
+    return element("img", src=f"data:image/jpeg;base64,{data}", alt=alt, width=size[0], height=size[1])
 
 
 def _part(part: object) -> Html:
     return part if isinstance(part, Html) else paragraph(part)
 
 
-def _cell(place: int, value: object, group: str | None) -> Html:
+def _cell(place: int, value: object, group: str | None, column: str | None) -> Html:
     if place == 0:
         return element("th", _cell_text(value), class_=group, scope="row")
-    return element("td", _cell_text(value), class_=group)
+    return element("td", _cell_text(value), class_=group, data_column=column)
 
 
 def _cell_text(value: object) -> Html:

@@ -30,20 +30,29 @@ a { color: var(--accent); }
 nav { display: flex; flex-wrap: wrap; gap: .25rem 1rem; margin: .5rem 0; }
 .note { background: var(--warn-ground); color: var(--warn); padding: .4rem .75rem; border-radius: .25rem;
   max-width: 50rem; }
-.figures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr));
+.figures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr));
   margin: 1rem 0; }
+.small { grid-template-columns: repeat(auto-fill, minmax(min(100%, 18rem), 1fr)); }
 figure { margin: 0; padding: .5rem; background: var(--raised); border-radius: .375rem; min-width: 0; max-width: 40rem; }
 figcaption { font-size: .875rem; color: var(--quiet); overflow-wrap: anywhere; }
 figcaption b { color: var(--text); }
 img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
 .wide { overflow-x: auto; margin: .75rem 0; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; color: var(--quiet); padding-bottom: .25rem; }
+.caption { color: var(--quiet); font-size: .9rem; margin: .75rem 0 -.5rem; }
 th, td { padding: .2rem .6rem; border-bottom: 1px solid var(--rule); text-align: left; vertical-align: top; }
 thead th { color: var(--quiet); font-weight: 600; vertical-align: bottom; }
 tbody th { font-weight: normal; min-width: 7rem; }
 .n { text-align: right; white-space: nowrap; }
-.long td, .long th { overflow-wrap: anywhere; }
+.long tbody th { white-space: nowrap; }
+.long td { overflow-wrap: anywhere; min-width: 9rem; }
+@media (max-width: 40rem) {
+  .long thead { display: none; }
+  .long tr { display: block; border-bottom: 1px solid var(--rule); padding: .25rem 0; }
+  .long tbody th, .long td { display: block; border: 0; padding: 0 .6rem; white-space: normal;
+    overflow-wrap: anywhere; }
+  .long td::before { content: attr(data-column) ": "; color: var(--quiet); }
+}
 dl { display: grid; grid-template-columns: fit-content(45%) 1fr; gap: .15rem 1rem; margin: .75rem 0; font-size: .9rem; }
 dt { color: var(--quiet); overflow-wrap: anywhere; }
 dd { margin: 0; overflow-wrap: anywhere; }

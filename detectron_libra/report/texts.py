@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from typing import TypeGuard
 
 DASH = "–"
+LARGEST = sys.float_info.max
 #: From here on down, and from here on up, a number is written in another way.
 TINY, THOUSANDS, MILLIONS = 1e-3, 1e4, 1e6
 
@@ -39,7 +40,9 @@ def scientific(value: float, digits: int) -> str:
 
 def is_number(value: object) -> TypeGuard[float]:
     """Finite, and no truth value."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) <= LARGEST  # also of an integer that no float can hold
 
 
 def shorten(text: str, length: int) -> str:

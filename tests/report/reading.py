@@ -14,6 +14,12 @@ def parsed(svg):
     return ElementTree.fromstring(svg)
 
 
+def words(page):
+    """What a page says, its plots included; raises where it is not well-formed."""
+    body = parsed(page.partition("\n")[2]).find("body")
+    return " ".join(" ".join(body.itertext()).split())
+
+
 def texts(svg):
     """What is written in the plot."""
     return ["".join(node.itertext()) for node in parsed(svg).iter(f"{SVG}text")]

@@ -3,8 +3,10 @@
 
 import io
 import math
+import re
 from html.parser import HTMLParser
 
+import pytest
 from PIL import Image
 
 from detectron_libra.report import page as p
@@ -59,7 +61,7 @@ def test_wide_things_scroll_or_shrink_and_both_colour_schemes_have_every_colour(
     (table,) = [div for div in root.iter("div") if div.find("table") is not None]
     assert table.get("class") == "wide" and table.get("tabindex") == "0"
     assert ("name", "viewport") in Seen(example()).attributes
-    light, dark = STYLE.split("@media (prefers-color-scheme: dark)")[:2]
+    light, dark = STYLE.split("@media (prefers-color-scheme: dark)")
     names = {part.split(":")[0].strip() for part in light.partition("{")[2].split(";") if "--" in part}
     assert len(names) >= 16 and all(f"{name}:" in dark for name in names)
 
@@ -92,5 +94,25 @@ def test_numbers_are_short_and_lose_no_size():
     values = [0, 0.5, 12.345, 123456, 9999, 2.5e6, 3e12, 0.00012, -0.25, 1500]
     wanted = ["0", "0.5", "12.3", "123k", "9999", "2.5M", "3e12", "1.2e-4", "-0.25", "1500"]
     assert [number(v) for v in values] == wanted
-    assert [number(v) for v in (None, math.nan, math.inf)] == ["–"] * 3
+    assert [number(v) for v in (None, math.nan, -math.inf, 10**400, True)] == ["–"] * 5
     assert [percent(v) for v in (0.1234, 1.0, None)] == ["12.3", "100.0", "–"]
+
+
+def luminance(colour):
+    """Of #rrggbb. Source: WCAG 2.2, relative luminance."""
+    parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("place", [0, 1], ids=["light", "dark"])
+def test_texts_and_curves_stand_out_from_their_ground(place):
+    """Source: WCAG 2.2, 1.4.3 and 1.4.11: 4.5 for texts, 3 for graphics."""
+    half = STYLE.split("@media (prefers-color-scheme: dark)")[place]
+    colours = dict(re.findall(r"--([\w-]+): (#\w{6});", half))
+    contrast = lambda a, b: (luminance(colours[a]) + 0.05) / (luminance(colours[b]) + 0.05)  # noqa: E731
+    either = lambda a, b: max(contrast(a, b), contrast(b, a))  # noqa: E731
+    for ground in ("ground", "raised"):
+        assert min(either(name, ground) for name in ("text", "quiet", "accent")) >= 4.5
+        assert min(either(f"c{k}", ground) for k in range(1, 9)) >= 3
+    assert either("warn", "warn-ground") >= 4.5
