@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 
-from detectron_libra.engine.guard import Guard, Step, memory_errors_named
+from detectron_libra.engine.guard import Guard, Step, memory_errors_named, require_finite
 from detectron_libra.engine.optim import build_optimizer
 from detectron_libra.errors import RunError
 from tests.engine.toy import Data, Toy, run
@@ -50,7 +50,24 @@ class Spoiled(Data):
 def test_a_run_stops_at_the_bad_step_and_keeps_the_last_good_checkpoint(tmp_path):
     with pytest.raises(RunError, match="iteration 7 .*image_14.jpg"):
         run(tmp_path, loader=Spoiled(0, 24))
-    assert sorted(os.listdir(tmp_path)) == ["metrics.jsonl", "model_iter4.pt"]
+    assert sorted(os.listdir(tmp_path)) == ["metrics.jsonl", "model_iter4.pt", "nonfinite_iter7.pt"]
+
+
+def test_a_finite_gradient_whose_update_is_not_finite_is_refused():
+    model = Toy()
+    with pytest.raises(RunError, match="gradient norm 1e\\+20"):
+        Guard(build_optimizer(model, lr=1e19)).check(
+            Step(7, 1e19, {"cls": torch.ones(())}, torch.tensor(1e20), Data(0, 9).batch(7)), torch.ones(())
+        )
+
+
+def test_weights_that_are_not_finite_are_named_before_they_would_be_saved():
+    model = Toy()
+    require_finite(model, 7)
+    with torch.no_grad():
+        model.norm.bias[1] = float("nan")
+    with pytest.raises(RunError, match="norm.bias is not finite after iteration 7.*nothing is saved"):
+        require_finite(model, 7)
 
 
 def test_a_gradient_that_is_not_finite_leaves_the_weights_alone():
