@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import signal
 import sys
@@ -21,6 +22,9 @@ from detectron_libra.errors import InputError, LibraError
 from detectron_libra.structures import Batch
 
 log = logging.getLogger(__name__)
+
+#: PR_SET_PDEATHSIG of <linux/prctl.h>.
+_DIE_WITH_PARENT = 1
 
 
 def build_train_loader(
@@ -198,6 +202,9 @@ def _start_worker(_: int) -> None:
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if sys.platform == "linux":
+        # However the main process ends: a worker that hangs would not see it, and hold memory for ever.
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
 
 
 def _same_classes(datasets: Sequence[Dataset]) -> None:
