@@ -65,13 +65,17 @@ class Loader:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yields Batch.
+        """Starts the workers, for which torch draws a random number, and gives their batches.
 
         Raises:
             InputError: an image cannot be used; the text names it.
             RunError: a worker process died or hangs.
         """
-        batches = self._batches = iter(self._loader)
+        # Not a generator itself: the number has to be drawn now, before a resumed run restores its random state.
+        self._batches = iter(self._loader)
+        return self._receive_all(self._batches)
+
+    def _receive_all(self, batches: Any) -> Iterator[Batch]:
         try:
             while True:
                 item = self._receive(batches)
