@@ -10,6 +10,7 @@ from PIL import Image
 
 from detectron_libra.data.coco import load_coco
 from detectron_libra.data.images import check_size, read_image, read_size
+from detectron_libra.errors import InputError
 from tests.data.coco_files import coco, write
 from tests.fuzzing import fuzz, mutant
 
@@ -80,6 +81,17 @@ def fuzz_images(folder, count, seed):
             assert image.shape == (3, height, width)
 
     return fuzz(read, lambda k: mutant(rng, seeds[k % len(seeds)], seeds, head=120), count)
+
+
+@pytest.mark.parametrize(
+    "kind", ["PPM", "TGA", "ICO", "PCX", "SGI", "EPS", "PDF", "JPEG2000", "DDS", "IM", "MSP"]
+)
+def test_a_format_outside_the_list_is_refused_whatever_its_suffix(tmp_path, kind):
+    """Pillow decodes dozens of formats, some by starting other programs; here those of a list are decoded."""
+    place = tmp_path / "picture.jpg"
+    Image.new("RGB", (64, 64)).save(place, kind)
+    with pytest.raises(InputError, match="picture.jpg: not an image; known formats: JPEG"):
+        read_image(str(place))
 
 
 def test_damaged_annotation_files(tmp_path):

@@ -59,11 +59,11 @@ def in_a_child(work: Callable[[], None]) -> int:
         os._exit(0)
 
 
-def kill_at_random(folder: Path, kills: int, *, size: int, seed: int) -> int:
+def kill_at_random(folder: Path, kills: int, *, size: int, seed: int) -> tuple[int, int]:
     """A run that saves without a pause is killed and resumed; each time nothing that was finished is lost.
 
     Returns:
-        How many kills came while a file was half written.
+        How many kills came while a file was half written, and how many checkpoints were finished.
     """
     draw, halves = random.Random(seed), 0
     save(folder, 0, size)
@@ -77,14 +77,14 @@ def kill_at_random(folder: Path, kills: int, *, size: int, seed: int) -> int:
 
         child = in_a_child(work)
         os.close(tell)
-        time.sleep(draw.uniform(0.002, 0.05))
+        time.sleep(draw.uniform(0.002, 0.2))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         finished = read_all(told)
         last = int.from_bytes(finished[-4:], "little") if finished else begin - 1
         assert last <= newest(folder) <= last + 1
         halves += bool(list(folder.glob("*.tmp*")))
-    return halves
+    return halves, newest(folder)
 
 
 def read_all(pipe: int) -> bytes:

@@ -23,15 +23,16 @@ def clean(folder):
 
 
 def test_killed_at_random_instants_while_it_saves(tmp_path):
-    assert kill_at_random(tmp_path, 25, size=SIZE, seed=0) > 0, "no kill met a file that was half written"
+    halves, finished = kill_at_random(tmp_path, 20, size=SIZE, seed=0)
+    assert halves > 0 and finished > 5, "kills met files that were half written, and finished ones"
     clean(tmp_path)
 
 
 @pytest.mark.slow
 def test_killed_three_hundred_times_while_it_saves(tmp_path):
-    halves = kill_at_random(tmp_path, 300, size=SIZE, seed=1)
-    print(f"300 kills, {halves} of them while a file was half written")
-    assert halves > 30
+    halves, finished = kill_at_random(tmp_path, 300, size=SIZE, seed=1)
+    print(f"300 kills, {halves} of them while a file was half written; {finished} checkpoints were finished")
+    assert halves > 30 and finished > 100
     clean(tmp_path)
 
 
