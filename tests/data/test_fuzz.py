@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whatever an annotation file or an image holds: a data set, a picture, or an error that names the file."""
 
+import copy
 import io
 import json
 
@@ -39,7 +40,7 @@ def replaced(rng: np.random.Generator, content: dict) -> bytes:
                 del node[key]
                 break
             else:
-                node[key] = VALUES[rng.integers(len(VALUES))]
+                node[key] = copy.deepcopy(VALUES[rng.integers(len(VALUES))])
                 break
     return json.dumps(tree).encode()
 
