@@ -14,8 +14,10 @@ from torch.optim import Optimizer
 from detectron_libra.builders import session
 from detectron_libra.builders.data import count_classes, load_test_datasets, load_train_datasets, train_loader
 from detectron_libra.builders.detector import build_detector, loss_weights
+from detectron_libra.builders.imbalance import counts_of_classes, switched_on
 from detectron_libra.builders.recall import TASK
 from detectron_libra.builders.report import check_expectations, measure
+from detectron_libra.builders.run_report import reported
 from detectron_libra.builders.solver import build_solver, warn_of_missing_processes
 from detectron_libra.builders.start import Start, copy_weights, find_start, refuse_changes, remove_earlier
 from detectron_libra.builders.testing import detect_on, precision_of, test_datasets
@@ -88,11 +90,12 @@ def train_and_test(
         setup_logging(folder / "log.txt")
         start = find_start(cfg, folder, resume)
         run = prepare(start.cfg, folder, skip_test)
-        weights = run_training(run, start, resume, force)
-        log.info("weights: %s", weights)
-        if not skip_test:
-            trained = read_weights(weights, key="TEST.WEIGHTS", cache=cfg.DOWNLOAD_CACHE)
-            test_datasets(run.cfg, trained, run.test_sets, run.device, tool=test_tool)
+        with reported(folder):
+            weights = run_training(run, start, resume, force)
+            log.info("weights: %s", weights)
+            if not skip_test:
+                trained = read_weights(weights, key="TEST.WEIGHTS", cache=cfg.DOWNLOAD_CACHE)
+                test_datasets(run.cfg, trained, run.test_sets, run.device, tool=test_tool)
         return weights
 
 
@@ -127,7 +130,7 @@ def run_training(run: Run, start: Start, resume: str, force: bool) -> Path:
             found.next_iteration,
         )
         return folder / FINAL
-    model = build_detector(cfg, cfg.MODEL.NUM_CLASSES)
+    model = build_detector(cfg, cfg.MODEL.NUM_CLASSES, counts_of_classes(cfg, run.train_sets))
     if not found:
         start.put_into(model)
     model = session.place(cfg, model, run.device)
@@ -238,16 +241,10 @@ def describe(run: Run, model: nn.Module, start: int) -> str:
     parameters = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     images = sum(len(d.records) for d in run.train_sets)
-    libra = run.cfg.LIBRA
-    parts = {
-        "balanced L1": libra.BALANCED_L1.ON,
-        "balanced pyramid": libra.PYRAMID.ON,
-        "IoU-balanced sampling": libra.IOU_SAMPLING.ON,
-        "instance-balanced sampling": libra.INSTANCE_SAMPLING.ON,
-    }
-    switched_on = ", ".join(name for name, on in parts.items() if on) or "none"
+    kit = "".join(f", {name}" for name in switched_on(run.cfg))
     return (
-        f"{session.model_type(run.cfg)}, {parameters:,} parameters ({trained:,} trained), Libra parts: {switched_on}; "
-        f"{images} images, {len(run.class_names)} classes; iterations {start} to {run.cfg.SOLVER.MAX_ITER}, "
+        f"{session.model_type(run.cfg)}, {parameters:,} parameters ({trained:,} trained), Libra parts: "
+        f"{session.libra_parts(run.cfg)}{kit}; {images} images, {len(run.class_names)} classes; "
+        f"iterations {start} to {run.cfg.SOLVER.MAX_ITER}, "
         f"{run.cfg.TRAIN.IMS_PER_BATCH} images each, {precision_of(run.cfg, training=True)}"
     )

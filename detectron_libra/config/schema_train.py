@@ -3,7 +3,8 @@
 
 from dataclasses import dataclass
 
-from detectron_libra.config.fields import key
+from detectron_libra.config.fields import key, section
+from detectron_libra.config.schema_imbalance import Sampler
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class Data:
         "Check of the data sets before the first step: full decodes every image, quick reads headers.",
         choices=("full", "quick", "off"),
     )
+    SAMPLER: Sampler = section(Sampler)
     DRAFT: bool = key(True, "Let the JPEG decoder shrink large images (geometry `continuous` only).")
     TIMEOUT_S: int = key(
         300, "A worker that is silent for so long counts as hung; 0: never.", unit="s", min=0

@@ -36,6 +36,7 @@ class Record:
         classes: (G,) int64, 1..C-1.
         crowd: (G,) bool, regions of many objects.
         proposals: (P, 5) float32, boxes as above and score, or None where none are stored.
+        source: where the image comes from, as the annotation file says; "" where it does not.
     """
 
     image_id: int | str
@@ -46,6 +47,7 @@ class Record:
     classes: Tensor
     crowd: Tensor
     proposals: Tensor | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Records(Sequence[Record]):
     """Records cut out of packed arrays when asked for: workers share the arrays, not objects per box.
 
     Attributes:
-        ids, files: one per image.
+        ids, files, sources: one per image.
         sizes: (N, 2) int64, height and width in pixels.
         starts: (N + 1,) int64, where the boxes of each image begin.
         boxes, classes, crowd: of all images, as in Record.
@@ -66,6 +68,7 @@ class Records(Sequence[Record]):
     boxes: Tensor
     classes: Tensor
     crowd: Tensor
+    sources: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -82,7 +85,14 @@ class Records(Sequence[Record]):
         height, width = self.sizes[i].tolist()
         cut = slice(first, end)
         return Record(
-            self.ids[i], self.files[i], height, width, self.boxes[cut], self.classes[cut], self.crowd[cut]
+            self.ids[i],
+            self.files[i],
+            height,
+            width,
+            self.boxes[cut],
+            self.classes[cut],
+            self.crowd[cut],
+            source=self.sources[i],
         )
 
 
@@ -203,6 +213,7 @@ def from_content(
         boxes=torch.from_numpy(boxes.boxes[order]),
         classes=torch.from_numpy(boxes.classes[order]),
         crowd=torch.from_numpy(boxes.crowd[order]),
+        sources=tuple(images.sources),
     )
     dataset = Dataset(
         name,

@@ -31,12 +31,14 @@ class Categories:
 
 @dataclass(frozen=True)
 class Images:
-    """Images sorted by id; ``sizes`` are (height, width), ``index_of[id]`` is the position."""
+    """Images sorted by id; ``sizes`` are (height, width), ``index_of[id]`` is the position, ``sources`` name their
+    origins ("" where an entry has no ``source``)."""
 
     ids: list[int | str]
     files: list[str]
     sizes: list[tuple[int, int]]
     index_of: dict[Any, int]
+    sources: list[str]
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ def read_categories(listed: list, faults: Faults, expected: tuple[str, ...] | No
 def read_images(listed: list, image_dir: str, prefix: str, faults: Faults) -> Images:
     """Images sorted by id; a size that is not stated is read from the file's header."""
     found: dict[Any, tuple[str, tuple[int, int]]] = {}
+    sources: dict[Any, str] = {}
     for k, entry in enumerate(listed):
         ident = _ident(entry, "id")
         if ident is None:
@@ -115,6 +118,7 @@ def read_images(listed: list, image_dir: str, prefix: str, faults: Faults) -> Im
             file_name = ""
         file = os.path.join(image_dir, prefix + file_name) if file_name else ""
         found[ident] = file, _size(entry, ident, file, faults)
+        sources[ident] = _source(entry, ident, faults)
     if len({isinstance(i, str) for i in found}) > 1:
         faults.add(ERROR, "some are text and some are numbers; use one kind", "image ids")
     ids = sorted(found, key=lambda i: (isinstance(i, str), i))
@@ -122,7 +126,13 @@ def read_images(listed: list, image_dir: str, prefix: str, faults: Faults) -> Im
     for file, count in Counter(files).items():
         if count > 1 and file:
             faults.add(NOTE, "several image entries name one file", file)
-    return Images(ids, files, [found[i][1] for i in ids], {ident: k for k, ident in enumerate(ids)})
+    return Images(
+        ids,
+        files,
+        [found[i][1] for i in ids],
+        {ident: k for k, ident in enumerate(ids)},
+        [sources[i] for i in ids],
+    )
 
 
 def read_annotations(
@@ -232,6 +242,15 @@ def _size(entry: dict, ident: int | str, file: str, faults: Faults) -> tuple[int
     shown = f"image {ident!r}: width {stated[1]!r}, height {stated[0]!r}"
     faults.add(ERROR, "want whole numbers of pixels", shown)
     return 1, 1
+
+
+def _source(entry: dict, ident: int | str, faults: Faults) -> str:
+    """Where an image comes from (a stock photograph, a phone, ...), as its entry says; no field of COCO's own."""
+    stated = entry.get("source")
+    if stated is None or isinstance(stated, str):
+        return stated or ""
+    faults.add(NOTE, "'source' is no text and is left out", f"image {ident!r}")
+    return ""
 
 
 def _ident(entry: Any, key: str) -> int | str | None:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from detectron_libra.data.batches import Preparation, Prepared, collate, prepare
 from detectron_libra.data.coco import Dataset, Record
 from detectron_libra.data.held import Held
+from detectron_libra.data.image_sampling import ImageSampler
 from detectron_libra.data.plan import Sample, TrainPlan, test_batches
 from detectron_libra.data.workers import Loader
 from detectron_libra.errors import InputError, LibraError
@@ -44,6 +45,7 @@ def build_train_loader(
     max_iter: int,
     start_iteration: int = 0,
     keep_empty: bool = False,
+    sampler: ImageSampler | None = None,
     draft: bool = True,
     pin_memory: bool = False,
     timeout_s: float = 0,
@@ -56,6 +58,7 @@ def build_train_loader(
         max_size, stride, extent, resize_in_float, draft: see Preparation.
         workers: processes; 0 reads in this one. The batches do not depend on it.
         keep_empty: train on images without a box, too; Detectron leaves them out, and those with only crowds.
+        sampler: how often an epoch has each image; None: once.
         pin_memory: hand out page-locked memory.
         timeout_s: seconds without a batch after which the run stops; 0 waits for ever.
 
@@ -76,6 +79,7 @@ def build_train_loader(
         flip_y=flip_y,
         group_by_aspect=aspect_grouping,
         seed=seed,
+        factors=sampler([records[k] for k in indices]) if sampler and indices else None,
     )
     preparation = Preparation(max_size, stride, extent, resize_in_float, draft, True)
     batches = Batches(plan.batch, range(start_iteration, max_iter))

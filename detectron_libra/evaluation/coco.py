@@ -54,13 +54,7 @@ def evaluate_coco(dataset: Any, detections: Mapping[Id, Detections], *, extent: 
         InputError: the annotation file cannot be read any more.
     """
     names = class_keys(dataset)
-    images = {record.image_id: number for number, record in enumerate(records_by_id(dataset), start=1)}
-    truth, found = ground_truth(dataset, images, extent), _found(detections, images, extent)
-    if not found:
-        log.warning("%s: no detections at all, so AP is 0", dataset.name)
-    if all(box["iscrowd"] for box in truth):
-        log.warning("%s: no box to find in the ground truth, so AP cannot be computed", dataset.name)
-    evaluation = _run(truth, found, list(images.values()), list(range(1, len(names) + 1)))
+    evaluation = run_coco(dataset, detections, extent=extent)
     result: dict = {key: _known(value) for key, value in zip(METRICS, evaluation.stats, strict=False)}
     # precision: (IoU thresholds, recalls, classes, areas, detections per image); -1 where nothing is to be
     # found.
@@ -70,6 +64,21 @@ def evaluate_coco(dataset: Any, detections: Mapping[Id, Detections], *, extent: 
         for k, name in enumerate(names)
     }
     return result
+
+
+def run_coco(dataset: Any, detections: Mapping[Id, Detections], *, extent: float) -> COCOeval:
+    """pycocotools' own evaluation, done: of classes 1..C-1 and images 1..N in ascending order of id.
+
+    Args, Raises:
+        As :func:`evaluate_coco`.
+    """
+    images = {record.image_id: number for number, record in enumerate(records_by_id(dataset), start=1)}
+    truth, found = ground_truth(dataset, images, extent), _found(detections, images, extent)
+    if not found:
+        log.warning("%s: no detections at all, so AP is 0", dataset.name)
+    if all(box["iscrowd"] for box in truth):
+        log.warning("%s: no box to find in the ground truth, so AP cannot be computed", dataset.name)
+    return _run(truth, found, list(images.values()), list(range(1, len(dataset.class_names) + 1)))
 
 
 def to_coco_results(dataset: Any, detections: Mapping[Id, Detections], *, extent: float) -> list[dict]:

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration to what goes into the slots of the imbalance kit; docs/imbalance.md tells how to add to one."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from detectron_libra.builders.rules import box_loss, crowd_threshold, geometry_of
+from detectron_libra.config.schema import Config
+from detectron_libra.data.coco import Dataset
+from detectron_libra.data.image_sampling import ImageSampler, RepeatFactor, count_boxes
+from detectron_libra.modeling.atss import ATSS
+from detectron_libra.modeling.class_losses import CrossEntropyLoss, FocalLoss
+from detectron_libra.modeling.class_weights import class_weights
+from detectron_libra.modeling.giou import GIoULoss
+from detectron_libra.modeling.seesaw import SeesawLoss
+from detectron_libra.modeling.slots import AnchorAssigner
+
+#: What each name of DATA.SAMPLER.KIND, ASSIGNER.KIND and LOSS.BOX.KIND makes beside the plain one.
+IMAGE_SAMPLERS: dict[str, Callable[[Config], ImageSampler]] = {
+    "repeat_factor": lambda cfg: RepeatFactor(threshold=cfg.DATA.SAMPLER.THRESHOLD),
+}
+ASSIGNERS: dict[str, Callable[[Config], AnchorAssigner]] = {
+    "atss": lambda cfg: ATSS(
+        top_k=cfg.ASSIGNER.TOP_K, extent=geometry_of(cfg).extent, crowd_threshold=crowd_threshold(cfg)
+    ),
+}
+BOX_LOSSES: dict[str, Callable[[Config], nn.Module]] = {
+    "giou": lambda cfg: GIoULoss(clip=cfg.BBOX_XFORM_CLIP, clip_shrinking=geometry_of(cfg).clip_shrinking),
+}
+#: What each name of LOSS.CLASSIFIER.KIND makes for a number of classes without background, and their weights.
+REGION_CLASS_LOSSES: dict[str, Callable[[Config, int, Tensor | None], nn.Module]] = {
+    "plain": lambda cfg, classes, weights: CrossEntropyLoss(class_weight=weights),
+    "seesaw": lambda cfg, classes, weights: SeesawLoss(
+        num_classes=classes, p=cfg.LOSS.CLASSIFIER.P, q=cfg.LOSS.CLASSIFIER.Q
+    ),
+}
+
+
+def image_sampler(cfg: Config) -> ImageSampler | None:
+    """How often an epoch has each image; None: once."""
+    make = IMAGE_SAMPLERS.get(cfg.DATA.SAMPLER.KIND)
+    return make(cfg) if make else None
+
+
+def anchor_assigner(cfg: Config) -> AnchorAssigner | None:
+    """Which anchors learn what, of a RetinaNet or an RPN; None: the thresholds of IoU say."""
+    make = ASSIGNERS.get(cfg.ASSIGNER.KIND)
+    return make(cfg) if make else None
+
+
+def final_box_loss(cfg: Config, smooth_l1_beta: float) -> nn.Module:
+    """The loss of the detector's final boxes."""
+    make = BOX_LOSSES.get(cfg.LOSS.BOX.KIND)
+    return make(cfg) if make else box_loss(cfg, smooth_l1_beta)
+
+
+def dense_class_loss(cfg: Config, num_classes: int, class_counts: Tensor | None) -> nn.Module:
+    """The loss of a RetinaNet's classes; arguments as for ``weights_of_classes``."""
+    r = cfg.RETINANET
+    return FocalLoss(
+        alpha=r.LOSS_ALPHA,
+        gamma=r.LOSS_GAMMA,
+        num_classes=num_classes,
+        softmax=r.SOFTMAX,
+        class_weight=weights_of_classes(cfg, num_classes, class_counts),
+    )
+
+
+def region_class_loss(cfg: Config, num_classes: int, class_counts: Tensor | None) -> nn.Module:
+    """The loss of the Fast R-CNN head's classes; arguments as for ``weights_of_classes``."""
+    weights = weights_of_classes(cfg, num_classes, class_counts)
+    return REGION_CLASS_LOSSES[cfg.LOSS.CLASSIFIER.KIND](cfg, num_classes, weights)
+
+
+def weights_of_classes(cfg: Config, num_classes: int, class_counts: Tensor | None) -> Tensor | None:
+    """Factor of each class in the classification loss.
+
+    Args:
+        num_classes: K, without background.
+        class_counts: (K,) int64 boxes of each class in the training sets; None where the model is not going to be
+            trained on any: the factors are then 1, or come with a checkpoint.
+
+    Returns:
+        (K,) float32; None where classes are not weighted.
+    """
+    keys = cfg.LOSS.CLASS_WEIGHTS
+    if keys.KIND == "none":
+        return None
+    if class_counts is None:
+        return torch.ones(num_classes)
+    return class_weights(class_counts, keys.KIND, beta=keys.BETA)
+
+
+def counts_of_classes(cfg: Config, datasets: Sequence[Dataset]) -> Tensor | None:
+    """(K,) int64 boxes of each class in the sets, where something is weighted by them."""
+    if cfg.LOSS.CLASS_WEIGHTS.KIND == "none":
+        return None
+    return torch.from_numpy(count_boxes(datasets))
+
+
+def switched_on(cfg: Config) -> list[str]:
+    """Names of what is in a slot beside the plain, for the log."""
+    kinds = {
+        "sampler": cfg.DATA.SAMPLER.KIND,
+        "assigner": cfg.ASSIGNER.KIND,
+        "class weights": cfg.LOSS.CLASS_WEIGHTS.KIND,
+        "classifier": cfg.LOSS.CLASSIFIER.KIND,
+        "box loss": cfg.LOSS.BOX.KIND,
+    }
+    return [f"{slot} {kind}" for slot, kind in kinds.items() if kind not in ("plain", "none", "iou")]
