@@ -37,7 +37,10 @@ def replay_batch(path: Path, opts: Sequence[str] = (), weights: Path | None = No
     state = again.state
     cfg = with_options(parse_config(state["config"], str(path)), opts)
     device = session.start(cfg)
-    model = build_detector(cfg, cfg.MODEL.NUM_CLASSES)
+    weighted = cfg.LOSS.CLASS_WEIGHTS.KIND != "none"
+    # the file has the weights of the classes; counts only make their place in the model
+    counts = torch.ones(cfg.MODEL.NUM_CLASSES - 1, dtype=torch.int64) if weighted else None
+    model = build_detector(cfg, cfg.MODEL.NUM_CLASSES, counts)
     values, source = (load_weights(weights)[0], weights) if weights else (state["model"], path)
     try:
         model.load_state_dict(values)

@@ -86,16 +86,6 @@ def test_workers_change_nothing(dataset):
     assert len(alone) == len(two) == 8 and all(map(same, alone, two))
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_random_numbers_are_drawn_when_it_starts_and_never_after(dataset, workers):
-    """The rule: a resumed run restores its random state right after iter(), and nothing moves it but the model."""
-    batches = iter(train(dataset, workers=workers))
-    state = torch.get_rng_state()
-    next(batches)
-    assert torch.equal(torch.get_rng_state(), state)
-    batches.close()
-
-
 def test_batches_that_wait_are_counted_where_workers_make_them(dataset):
     loader = train(dataset, workers=2)
     assert loader.ready == 0

@@ -109,3 +109,23 @@ def test_on_a_gpu_the_error_comes_one_step_later_and_the_weights_stay():
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     with pytest.raises(RunError, match="iteration 7"):
         guard.flush()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu_a_first_step_that_is_skipped_leaves_everything_as_it_was():
+    """Statistics are put back on the device; momentum, which has no value yet, does not take one from the memory."""
+    model = torch.nn.BatchNorm1d(4).cuda()
+    optimizer, told = build_optimizer(model, lr=0.1), []
+    buffers, one = [model.running_mean, model.running_var], torch.ones((), device="cuda")
+    guard = Guard(optimizer, on_bad=told.append, buffers=buffers)
+    before = copy.deepcopy(model.state_dict())
+    guard.remember()
+    model(torch.full((3, 4), float("nan"), device="cuda")).sum().backward()
+    assert guard.check(step_of(model, {"cls": one * float("nan")}, one), one * float("nan"))
+    optimizer.step()
+    assert not told
+    guard.flush()
+    assert [step.iteration for step in told] == [7]
+    after = model.state_dict()
+    assert all(torch.equal(after[k], before[k]) for k in ("weight", "bias", "running_mean", "running_var"))
+    assert all((state["momentum_buffer"] == 0).all() for state in optimizer.state.values())

@@ -105,6 +105,15 @@ def test_replay_prints_each_loss_as_it_was_and_the_first_bad_module(diverged):
     assert ".jpg" in done.out
 
 
+def test_replay_of_a_model_with_weights_of_classes_and_a_loss_that_counts(config, tmp_path, folder):
+    words = ["LOSS.CLASS_WEIGHTS.KIND", "square_root", "SOLVER.BASE_LR", "1e30", "SOLVER.WARM_UP_ITERS", 0]
+    assert run(*TRAIN, config, *words).code == 4
+    (path,) = folder.glob("nonfinite_iter*.pt")
+    done = run("replay_batch.py", path)
+    assert done.code == 0, done.err
+    assert f"loss cls: {replay.load(path).state['losses']['cls']:.9g}\n" in done.out
+
+
 def test_replay_with_good_weights_finds_nothing_wrong(diverged, trained):
     done = run("replay_batch.py", "--weights", trained.weights, diverged, "TRAIN.PRECISION", "bf16")
     assert done.code == 0, done.err
