@@ -6,19 +6,15 @@ from __future__ import annotations
 import os
 import platform
 import resource
-import shutil
-import subprocess
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from detectron_libra.benchmarks.floor import Machine, last_level_cache
 from detectron_libra.benchmarks.peer import torchvision
+from detectron_libra.machine import commit, cores, cpu_name, gpu
 from detectron_libra.ops import backend
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def page_faults() -> int:
@@ -37,12 +33,12 @@ def environment(device: str, machine: Machine, *, allocator: str) -> dict[str, A
     """
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": commit(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpu": cpu_name(),
+        "cores": cores(),
         "last_level_cache_bytes": last_level_cache(),
         "load_average": round(os.getloadavg()[0], 2),
         "threads": torch.get_num_threads(),
@@ -51,31 +47,11 @@ def environment(device: str, machine: Machine, *, allocator: str) -> dict[str, A
         "operators": backend.describe(),
         "peer": torchvision()[1],
         "device": device,
-        **(_cuda() if device == "cuda" else {}),
+        **(gpu() if device == "cuda" else {}),
         "copy_bytes_per_s": machine.copy,
         "copy_in_cache_bytes_per_s": machine.copy_in_cache,
         "flops_per_s": machine.flops,
     }
-
-
-def _cuda() -> dict[str, Any]:
-    properties = torch.cuda.get_device_properties(0)
-    return {
-        "cuda_device": properties.name,
-        "cuda_capability": f"{properties.major}.{properties.minor}",
-        "cuda_memory_bytes": properties.total_memory,
-        "cuda": torch.version.cuda,
-        "driver": _line(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]),
-    }
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def _instruction_set() -> str:
@@ -83,19 +59,3 @@ def _instruction_set() -> str:
     found = torch.backends.cpu.get_cpu_capability()
     limit = os.environ.get("LIBRA_SIMD")
     return f"{found}, LIBRA_SIMD={limit}" if limit else found
-
-
-def _commit() -> str | None:
-    """Short name of the commit that runs, with a mark where files differ from it; None outside a checkout."""
-    commit = _line(["git", "rev-parse", "--short", "HEAD"])
-    if commit is None:
-        return None
-    return commit + ("-dirty" if _line(["git", "status", "--porcelain", "-uno"]) else "")
-
-
-def _line(command: list[str]) -> str | None:
-    if shutil.which(command[0]) is None:
-        return None
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    lines = done.stdout.strip().splitlines()
-    return lines[0] if done.returncode == 0 and lines else None

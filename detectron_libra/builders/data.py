@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detectron_libra.builders.augmentation import views
+from detectron_libra.builders.imbalance import image_sampler
 from detectron_libra.builders.proposals import attach_proposals, needs_proposals, proposal_files
 from detectron_libra.builders.rules import geometry_of
 from detectron_libra.config.schema import Config
@@ -217,6 +218,7 @@ def train_loader(
         max_iter=cfg.SOLVER.MAX_ITER,
         start_iteration=start_iteration,
         keep_empty=trains_on_empty(cfg),
+        sampler=image_sampler(cfg),
         pin_memory=pin_memory,
         **_shared(cfg),
     )

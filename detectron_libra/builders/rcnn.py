@@ -3,8 +3,11 @@
 
 from typing import Any
 
+from torch import Tensor
+
 from detectron_libra.builders.anchors import rpn_anchors
 from detectron_libra.builders.backbone import Features, build_trunk
+from detectron_libra.builders.imbalance import anchor_assigner
 from detectron_libra.builders.regions import region_head
 from detectron_libra.builders.rules import EVERY_BOX, crowd_threshold, geometry_of
 from detectron_libra.config.schema import Config
@@ -52,6 +55,7 @@ def rpn_rule(cfg: Config) -> RPNRule:
         min_positive=t.RPN_NEGATIVE_OVERLAP if geometry_of(cfg).rules == "continuous" else 0.0,
         crowd_threshold=crowd_threshold(cfg),
         mean_over_labelled=not cfg.FPN.FPN_ON,
+        assigner=anchor_assigner(cfg),
     )
 
 
@@ -71,10 +75,11 @@ def first_stage(cfg: Config) -> tuple[dict[str, Any], Features]:
     return trunk | arguments, features
 
 
-def build_faster_rcnn(cfg: Config, num_classes: int) -> FasterRCNN:
-    """Faster R-CNN for ``num_classes`` classes, background included."""
+def build_faster_rcnn(cfg: Config, num_classes: int, class_counts: Tensor | None = None) -> FasterRCNN:
+    """Faster R-CNN for ``num_classes`` classes, background included; class_counts as in ``build_detector``."""
     arguments, features = first_stage(cfg)
-    return FasterRCNN(**arguments, regions=region_head(cfg, num_classes, features, crowd_threshold(cfg)))
+    regions = region_head(cfg, num_classes, features, crowd_threshold(cfg), class_counts)
+    return FasterRCNN(**arguments, regions=regions)
 
 
 def build_rpn_only(cfg: Config) -> RPNOnly:
@@ -83,9 +88,12 @@ def build_rpn_only(cfg: Config) -> RPNOnly:
     return RPNOnly(**arguments)
 
 
-def build_fast_rcnn(cfg: Config, num_classes: int) -> FastRCNN:
-    """Fast R-CNN for ``num_classes`` classes, background included; stored proposals come with its images."""
+def build_fast_rcnn(cfg: Config, num_classes: int, class_counts: Tensor | None = None) -> FastRCNN:
+    """Fast R-CNN for ``num_classes`` classes, background included; stored proposals come with its images.
+
+    ``class_counts`` as in ``build_detector``.
+    """
     trunk, features = build_trunk(cfg)
     # What Detectron does to stored proposals in crowds, and not to those of a network that is being trained
     threshold = cfg.TRAIN.CROWD_FILTER_THRESH or None
-    return FastRCNN(**trunk, regions=region_head(cfg, num_classes, features, threshold))
+    return FastRCNN(**trunk, regions=region_head(cfg, num_classes, features, threshold, class_counts))

@@ -3,10 +3,11 @@
 
 import re
 
-from torch import nn
+from torch import Tensor, nn
 
 from detectron_libra.builders.backbone import Features, build_res5_head
-from detectron_libra.builders.rules import box_loss, detection_rule, iou_sampling, norm_groups
+from detectron_libra.builders.imbalance import final_box_loss, region_class_loss
+from detectron_libra.builders.rules import detection_rule, iou_sampling, norm_groups
 from detectron_libra.config.schema import Config
 from detectron_libra.errors import UsageError
 from detectron_libra.modeling.detectors.regions import Pooling, RegionHead
@@ -64,7 +65,11 @@ def pooling(cfg: Config, features: Features) -> Pooling:
 
 
 def region_head(
-    cfg: Config, num_classes: int, features: Features, crowd_threshold: float | None
+    cfg: Config,
+    num_classes: int,
+    features: Features,
+    crowd_threshold: float | None,
+    class_counts: Tensor | None = None,
 ) -> RegionHead:
     """The second stage.
 
@@ -72,6 +77,7 @@ def region_head(
         num_classes: with background.
         features: what regions are cut out of.
         crowd_threshold: share of a proposal inside a crowd from which it is no background; None: crowds are.
+        class_counts: as in ``build_detector``.
     """
     if cfg.FAST_RCNN.ROI_XFORM_METHOD != "RoIAlign":
         raise UsageError(
@@ -99,7 +105,8 @@ def region_head(
         pooling=pooling(cfg, features),
         sampling=sampling,
         box_weights=cfg.MODEL.BBOX_REG_WEIGHTS,
-        box_loss=box_loss(cfg, FAST_RCNN_SMOOTH_L1_BETA),
+        box_loss=final_box_loss(cfg, FAST_RCNN_SMOOTH_L1_BETA),
+        class_loss=region_class_loss(cfg, num_classes - 1, class_counts),
         detection=detection_rule(cfg, cfg.TEST.SCORE_THRESH),
         box_threshold=t.BBOX_THRESH,
         crowd_threshold=crowd_threshold,

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configuration to RetinaNet."""
 
+from torch import Tensor
+
 from detectron_libra.builders.anchors import anchor_levels, retinanet_anchors
 from detectron_libra.builders.backbone import build_trunk
+from detectron_libra.builders.imbalance import anchor_assigner, dense_class_loss, final_box_loss
 from detectron_libra.builders.rules import (
-    box_loss,
     crowd_threshold,
     detection_rule,
     geometry_of,
@@ -18,8 +20,8 @@ from detectron_libra.modeling.heads.retinanet import RetinaNetHead
 from detectron_libra.modeling.retinanet_loss import NegativeChoice, RetinaNetRule
 
 
-def build_retinanet(cfg: Config, num_classes: int) -> RetinaNet:
-    """RetinaNet for ``num_classes`` classes, background included."""
+def build_retinanet(cfg: Config, num_classes: int, class_counts: Tensor | None = None) -> RetinaNet:
+    """RetinaNet for ``num_classes`` classes, background included; class_counts as in ``build_detector``."""
     r = cfg.RETINANET
     if r.CLASS_SPECIFIC_BBOX:
         raise UsageError(
@@ -51,13 +53,15 @@ def build_retinanet(cfg: Config, num_classes: int) -> RetinaNet:
         assignment=geometry_of(cfg).rules,
         crowd_threshold=crowd_threshold(cfg),
         negatives=NegativeChoice(cfg.LIBRA.IOU_SAMPLING.NEGATIVES_PER_IM, sampling) if sampling else None,
+        assigner=anchor_assigner(cfg),
     )
     return RetinaNet(
         **trunk,  # type: ignore[arg-type]
         head=head,
         anchors=retinanet_anchors(cfg, anchor_levels(cfg)),
         rule=rule,
-        box_loss=box_loss(cfg, r.BBOX_REG_BETA),
+        box_loss=final_box_loss(cfg, r.BBOX_REG_BETA),
+        class_loss=dense_class_loss(cfg, num_classes - 1, class_counts),
         pre_nms_top_n=r.PRE_NMS_TOP_N,
         detection=detection_rule(cfg, r.INFERENCE_TH),
     )

@@ -75,3 +75,15 @@ def test_folder(cfg: Config, dataset: str) -> Path:
 def model_type(cfg: Config) -> str:
     """MODEL.TYPE, which names folders."""
     return cfg.MODEL.TYPE or ("retinanet" if cfg.RETINANET.RETINANET_ON else "generalized_rcnn")
+
+
+def libra_parts(cfg: Config) -> str:
+    """Names of the parts of Libra R-CNN that are switched on."""
+    libra = cfg.LIBRA
+    parts = {
+        "balanced L1": libra.BALANCED_L1.ON,
+        "balanced pyramid": libra.PYRAMID.ON,
+        "IoU-balanced sampling": libra.IOU_SAMPLING.ON,
+        "instance-balanced sampling": libra.INSTANCE_SAMPLING.ON,
+    }
+    return ", ".join(name for name, on in parts.items() if on) or "none"

@@ -3,7 +3,7 @@
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,8 @@ FREE_KEYS = (
     "TRAIN.CHECKPOINTS_KEPT",
     "TRAIN.EVAL_PERIOD",
     "TRAIN.AUTO_RESUME",
+    "TRAIN.ON_NONFINITE",
+    "TRAIN.NONFINITE_LIMIT",
     "TRAIN.COPY_WEIGHTS",
 )
 
@@ -119,14 +121,8 @@ def remove_earlier(folder: Path) -> None:
 def refuse_changes(cfg: Config, found: checkpoint.Checkpoint, *, force: bool) -> None:
     """Raises UsageError where the configuration of a resumed run has changed, but for ``force``."""
     before = parse_config(found.state["config"], str(found.path))
-    lines = diff(before, cfg)
-    changed = [line for line in lines if not line.startswith((*FREE_KEYS, "DATASETS"))]
-    changed += [
-        f"DATASETS.{name}: {before.DATASETS.get(name)} -> {cfg.DATASETS.get(name)}"
-        for name in cfg.TRAIN.DATASETS
-        if before.DATASETS.get(name) != cfg.DATASETS.get(name)
-    ]
-    if cfg.SOLVER.LR_POLICY in BY_MAX_ITER and any(line.startswith("SOLVER.MAX_ITER") for line in lines):
+    changed = changes(before, cfg, free=FREE_KEYS, datasets=cfg.TRAIN.DATASETS)
+    if cfg.SOLVER.LR_POLICY in BY_MAX_ITER and before.SOLVER.MAX_ITER != cfg.SOLVER.MAX_ITER:
         log.warning(
             "SOLVER.MAX_ITER has changed, and with %s the learning rate with it", cfg.SOLVER.LR_POLICY
         )
@@ -137,6 +133,21 @@ def refuse_changes(cfg: Config, found: checkpoint.Checkpoint, *, force: bool) ->
         )
     for line in changed:
         log.warning("resumed with a changed configuration: %s", line)
+
+
+def changes(before: Config, now: Config, *, free: Sequence[str], datasets: Sequence[str]) -> list[str]:
+    """``KEY: old -> new`` of what makes another run.
+
+    Args:
+        free: keys, and beginnings of keys, that may differ.
+        datasets: whose declarations may not.
+    """
+    changed = [line for line in diff(before, now) if not line.startswith((*free, "DATASETS"))]
+    return changed + [
+        f"DATASETS.{name}: {before.DATASETS.get(name)} -> {now.DATASETS.get(name)}"
+        for name in datasets
+        if before.DATASETS.get(name) != now.DATASETS.get(name)
+    ]
 
 
 def copy_weights(cfg: Config, folder: Path) -> Path | None:

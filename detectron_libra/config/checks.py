@@ -30,6 +30,7 @@ def contradictions(cfg: Config) -> Iterator[Contradiction]:
     yield from _group_norm(cfg)
     yield from _pyramid(cfg)
     yield from _sampling(cfg)
+    yield from _imbalance(cfg)
     yield from _solver(cfg)
     yield from _augmentation(cfg)
 
@@ -138,6 +139,39 @@ def _sampling(cfg: Config) -> Iterator[Contradiction]:
         yield (
             ("LIBRA.INSTANCE_SAMPLING.ON", "RETINANET.RETINANET_ON"),
             "a RetinaNet uses all positives and samples none; set LIBRA.INSTANCE_SAMPLING.ON False",
+        )
+
+
+def _imbalance(cfg: Config) -> Iterator[Contradiction]:
+    loss, retinanet = cfg.LOSS, cfg.RETINANET.RETINANET_ON
+    box, classes, weights = "LOSS.BOX.KIND", "LOSS.CLASSIFIER.KIND", "LOSS.CLASS_WEIGHTS.KIND"
+    if loss.BOX.KIND != "plain" and cfg.LIBRA.BALANCED_L1.ON:
+        yield (
+            (box, "LIBRA.BALANCED_L1.ON"),
+            f"{loss.BOX.KIND} and LIBRA.BALANCED_L1.ON True are two losses of the same boxes; "
+            f"set {box} plain or LIBRA.BALANCED_L1.ON False",
+        )
+    if loss.CLASSIFIER.KIND == "seesaw" and retinanet:
+        yield (
+            (classes, "RETINANET.RETINANET_ON"),
+            f"seesaw is a loss of the Fast R-CNN head; set it to plain ({weights} is there for a RetinaNet)",
+        )
+    if loss.CLASSIFIER.KIND == "seesaw" and loss.CLASS_WEIGHTS.KIND != "none":
+        yield (
+            (classes, weights),
+            f"seesaw and {weights} {loss.CLASS_WEIGHTS.KIND} both balance the classes; set {weights} none",
+        )
+    off = {box: ("plain", loss.BOX.KIND), classes: ("plain", loss.CLASSIFIER.KIND)}
+    for name, (plain, kind) in {**off, weights: ("none", loss.CLASS_WEIGHTS.KIND)}.items():
+        if cfg.MODEL.RPN_ONLY and kind != plain:
+            yield (
+                (name, "MODEL.RPN_ONLY"),
+                f"{kind} has no part in a proposal network alone; set it to {plain}",
+            )
+    if cfg.ASSIGNER.KIND != "iou" and not (retinanet or cfg.RPN.RPN_ON):
+        yield (
+            ("ASSIGNER.KIND", "MODEL.FASTER_RCNN"),
+            f"{cfg.ASSIGNER.KIND} assigns anchors, and this detector has none; set it to iou",
         )
 
 

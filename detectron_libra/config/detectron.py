@@ -9,7 +9,7 @@ from detectron_libra.config.fields import values_of
 from detectron_libra.config.schema import Config
 
 #: Sections, and beginnings of keys, that are ours alone.
-OUR_SECTIONS = ("LIBRA.", "LOSS.", "DATA.", "DATASETS", "OPS.", "CPU.", "LOG.")
+OUR_SECTIONS = ("LIBRA.", "LOSS.", "ASSIGNER.", "DATA.", "DATASETS", "OPS.", "CPU.", "LOG.")
 #: Further keys of ours, in sections of Detectron's.
 OUR_KEYS = frozenset(
     {
@@ -24,6 +24,7 @@ OUR_KEYS = frozenset(
         "RESNETS.WIDTH",
         "RESNETS.NORM",
         "TRAIN.PRECISION",
+        "TRAIN.NONFINITE_LIMIT",
         "TRAIN.ON_NONFINITE",
         "TRAIN.FLIP_VERTICAL",
         "TRAIN.KEEP_EMPTY",

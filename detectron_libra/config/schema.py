@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from detectron_libra.config.fields import Key, flatten, key, section, values_of
+from detectron_libra.config.schema_imbalance import Assigner
 from detectron_libra.config.schema_libra import Libra, Loss
 from detectron_libra.config.schema_model import FastRcnn, Fpn, GroupNorm, Model, Resnets, Retinanet, Rpn
 from detectron_libra.config.schema_test import Test
@@ -75,6 +76,7 @@ class Config:
     MODEL: Model = section(Model)
     LIBRA: Libra = section(Libra)
     LOSS: Loss = section(Loss)
+    ASSIGNER: Assigner = section(Assigner)
     RETINANET: Retinanet = section(Retinanet)
     FAST_RCNN: FastRcnn = section(FastRcnn)
     RPN: Rpn = section(Rpn)

@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 
 from detectron_libra.config.fields import key, section
+from detectron_libra.config.schema_imbalance import Box, Classifier, ClassWeights
 
 FORMS = ("paper", "released")
 
@@ -87,3 +88,6 @@ class Loss:
     """The loss."""
 
     WEIGHTS: LossWeights = section(LossWeights)
+    CLASS_WEIGHTS: ClassWeights = section(ClassWeights)
+    CLASSIFIER: Classifier = section(Classifier)
+    BOX: Box = section(Box)

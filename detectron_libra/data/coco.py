@@ -34,6 +34,7 @@ class Record:
         classes: (G,) int64, 1..C-1.
         crowd: (G,) bool, regions of many objects.
         proposals: (P, 5) float32, boxes as above and score, or None where none are stored.
+        source: where the image comes from, as the annotation file says; "" where it does not.
     """
 
     image_id: int | str
@@ -44,6 +45,7 @@ class Record:
     classes: Tensor
     crowd: Tensor
     proposals: Tensor | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Records(Sequence[Record]):
     """Records cut out of packed arrays when asked for: workers share the arrays, not objects per box.
 
     Attributes:
-        ids, files: one per image, see packed.pack_ids and packed.Texts.
+        ids, files, sources: one per image, see packed.pack_ids and packed.Texts.
         sizes: (N, 2) int64, height and width in pixels.
         starts: (N + 1,) int64, where the boxes of each image begin.
         boxes, classes, crowd: of all images, as in Record.
@@ -64,6 +66,7 @@ class Records(Sequence[Record]):
     boxes: Tensor
     classes: Tensor
     crowd: Tensor
+    sources: Sequence[str]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -80,7 +83,14 @@ class Records(Sequence[Record]):
         height, width = self.sizes[i].tolist()
         cut = slice(first, end)
         return Record(
-            self.ids[i], self.files[i], height, width, self.boxes[cut], self.classes[cut], self.crowd[cut]
+            self.ids[i],
+            self.files[i],
+            height,
+            width,
+            self.boxes[cut],
+            self.classes[cut],
+            self.crowd[cut],
+            source=self.sources[i],
         )
 
 
@@ -215,6 +225,7 @@ def from_content(
         boxes=torch.from_numpy(boxes.boxes[order]),
         classes=torch.from_numpy(boxes.classes[order]),
         crowd=torch.from_numpy(boxes.crowd[order]),
+        sources=Texts.of(images.sources),
     )
     dataset = Dataset(
         name,

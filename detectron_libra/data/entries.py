@@ -14,8 +14,8 @@ from detectron_libra.data.faults import ERROR, NOTE, Faults, Place, quoted
 from detectron_libra.errors import InputError
 from detectron_libra.files import native_path
 
-#: No picture has a side of more pixels; larger numbers would not fit where sizes are kept.
-MOST_PIXELS_A_SIDE = 2**31
+#: Pixels that a side may state, and then some: no image has as many.
+LARGEST_SIDE = 2**31
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,14 @@ class Categories:
 
 @dataclass(frozen=True)
 class Images:
-    """Images sorted by id; ``sizes`` are (height, width), ``index_of[id]`` is the position."""
+    """Images sorted by id; ``sizes`` are (height, width), ``index_of[id]`` is the position, ``sources`` name their
+    origins ("" where an entry has no ``source``)."""
 
     ids: list[int | str]
     files: list[str]
     sizes: list[tuple[int, int]]
     index_of: dict[Any, int]
+    sources: list[str]
 
 
 def require_keys(content: Mapping[str, Any], file: str, need_boxes: bool) -> None:
@@ -86,6 +88,7 @@ def read_categories(listed: list, faults: Faults, expected: tuple[str, ...] | No
 def read_images(listed: list, image_dir: str, prefix: str, faults: Faults) -> Images:
     """Images sorted by id; a size that is not stated is read from the file's header."""
     found: dict[Any, tuple[str, tuple[int, int]]] = {}
+    sources: dict[Any, str] = {}
     for k, entry in enumerate(listed):
         ident = ident_of(entry, "id")
         if ident is None:
@@ -102,6 +105,7 @@ def read_images(listed: list, image_dir: str, prefix: str, faults: Faults) -> Im
             faults.add(ERROR, "no 'file_name'", f"image {ident!r}", place)
         file = native_path(os.path.join(image_dir, prefix + file_name)) if file_name else ""
         found[ident] = file, _size(entry, place, file, faults)
+        sources[ident] = _source(entry, place, faults)
     if len({isinstance(i, str) for i in found}) > 1:
         faults.add(ERROR, "some are text and some are numbers; use one kind", "image ids")
     ids = sorted(found, key=lambda i: (isinstance(i, str), i))
@@ -109,13 +113,19 @@ def read_images(listed: list, image_dir: str, prefix: str, faults: Faults) -> Im
     for file, count in Counter(files).items():
         if count > 1 and file:
             faults.add(NOTE, "several image entries name one file", file)
-    return Images(ids, files, [found[i][1] for i in ids], {ident: k for k, ident in enumerate(ids)})
+    return Images(
+        ids,
+        files,
+        [found[i][1] for i in ids],
+        {ident: k for k, ident in enumerate(ids)},
+        [sources[i] for i in ids],
+    )
 
 
 def _size(entry: dict, place: Place, file: str, faults: Faults) -> tuple[int, int]:
     """(height, width) in pixels, of the file where the entry states none or a faulty one; (1, 1) without both."""
     stated: tuple[Any, Any] = (entry.get("height"), entry.get("width"))
-    if all(type(v) in (int, float) and 1 <= v < MOST_PIXELS_A_SIDE and v == v // 1 for v in stated):
+    if all(type(v) in (int, float) and 1 <= v < LARGEST_SIDE and v == v // 1 for v in stated):
         return int(stated[0]), int(stated[1])
     if None not in stated:
         shown = f"image {place.image_id!r}: width {quoted(stated[1])}, height {quoted(stated[0])}"
@@ -129,6 +139,15 @@ def _size(entry: dict, place: Place, file: str, faults: Faults) -> tuple[int, in
             text = "no 'width' and 'height', and the file does not tell"
             faults.add(ERROR, text, f"image {place.image_id!r}: {e}", place)
         return 1, 1
+
+
+def _source(entry: dict, place: Place, faults: Faults) -> str:
+    """Where an image comes from (a stock photograph, a phone, ...), as its entry says; no field of COCO's own."""
+    stated = entry.get("source")
+    if stated is None or isinstance(stated, str):
+        return stated or ""
+    faults.add(NOTE, "'source' is no text and is left out", f"image {place.image_id!r}", place)
+    return ""
 
 
 def ident_of(entry: Any, key: str) -> int | str | None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -37,15 +38,19 @@ def evaluate_boxes(
         See :func:`~detectron_libra.evaluation.rates.rates`; besides, ``iou``.
     """
     names = class_keys(dataset)
+    matches = match_dataset(dataset, detections, iou=iou, extent=extent)
+    return {**rates(matches.candidates(), names, threshold=threshold), "iou": float(iou)}
+
+
+def match_dataset(dataset: Any, detections: Mapping[Id, Detections], *, iou: float, extent: float) -> Matches:
+    """Which detections take a true box, by the rule of ``evaluate_boxes``, whose arguments these are."""
+    num_classes = len(class_keys(dataset)) + 1
     records = records_by_id(dataset)
     truth, found = flat_truth(records), flat_detections(records, detections)
-    num_classes = len(names) + 1
     objects, crowds = truth.where(~truth.crowd), truth.where(truth.crowd)
     right = match_greedily(found, objects, num_classes=num_classes, iou=iou, extent=extent)
     counts = right | ~inside_any(found, crowds, num_classes=num_classes, share=iou, extent=extent)
-    positives = np.bincount(objects.classes, minlength=num_classes)
-    candidates = Candidates(found.classes[counts], found.scores[counts], right[counts], positives)
-    return {**rates(candidates, names, threshold=threshold), "iou": float(iou)}
+    return Matches(objects, found, right, counts, num_classes)
 
 
 def match_greedily(
@@ -128,3 +133,34 @@ def rank_in_group(found: Found, d: np.ndarray, *, num_classes: int) -> np.ndarra
     rank = np.empty(len(chosen), np.int64)
     rank[order] = np.arange(len(order)) - np.repeat(start, length)
     return rank[np.searchsorted(chosen, d)]
+
+
+@dataclass(frozen=True)
+class Matches:
+    """The boxes of a data set, and which detections are right.
+
+    Attributes:
+        objects: true boxes that are no crowds.
+        found: all detections.
+        right: (K,) bool, the detection takes a true box.
+        counts: (K,) bool, the detection is right or wrong; otherwise it counts neither way.
+        num_classes: with background.
+    """
+
+    objects: Truth
+    found: Found
+    right: np.ndarray
+    counts: np.ndarray
+    num_classes: int
+
+    def candidates(self) -> Candidates:
+        """The detections that count, as precision and recall are made of them."""
+        positives = np.bincount(self.objects.classes, minlength=self.num_classes)
+        counts, found = self.counts, self.found
+        return Candidates(
+            image=found.image[counts],
+            classes=found.classes[counts],
+            scores=found.scores[counts],
+            right=self.right[counts],
+            positives=positives,
+        )

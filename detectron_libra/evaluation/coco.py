@@ -86,6 +86,16 @@ def coco_boxes(
     return truth, found, range(1, len(images) + 1)
 
 
+def run_coco(dataset: Any, detections: Mapping[Id, Detections], *, extent: float) -> COCOeval:
+    """pycocotools' own evaluation, done: of classes 1..C-1 and images 1..N in ascending order of id.
+
+    Args, Raises:
+        As :func:`evaluate_coco`.
+    """
+    truth, found, images = coco_boxes(dataset, detections, extent=extent)
+    return _run(truth, found, images, range(1, len(dataset.class_names) + 1))
+
+
 def to_coco_results(dataset: Any, detections: Mapping[Id, Detections], *, extent: float) -> list[dict]:
     """Detections as a COCO results file holds them, image by image in ascending order of id.
 

@@ -52,6 +52,7 @@ def image_candidates(records: list, detections: Mapping[Id, Detections], *, num_
     decided = ~np.isin(pair, undecided)
     pair, first = pair[decided], first[decided]
     return Candidates(
+        image=pair // num_classes,
         classes=pair % num_classes,
         scores=found.scores[first],
         right=np.isin(pair, contained),

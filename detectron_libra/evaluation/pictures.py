@@ -36,6 +36,7 @@ def draw(
     *,
     threshold: float,
     extent: float = 0.0,
+    long_side: int = LONG_SIDE_PX,
 ) -> Image.Image:
     """Predicted boxes in the colour of their class with name and score; true boxes dashed in white.
 
@@ -49,12 +50,13 @@ def draw(
         class_names: (C-1,), of the classes 1..C-1.
         threshold: boxes below this score are not drawn.
         extent: pixels added to ``x2 - x1`` to get a width.
+        long_side: pixels that the longer side is enlarged to.
 
     Returns:
         An RGB picture.
     """
     picture = Image.fromarray(np.ascontiguousarray(numpy_of(image, np.uint8).transpose(1, 2, 0)))
-    factor = max(1.0, LONG_SIDE_PX / max(picture.size))
+    factor = max(1.0, long_side / max(picture.size))
     if factor > 1:
         size = [max(1, round(side * factor)) for side in picture.size]
         picture = picture.resize((size[0], size[1]), Image.Resampling.BICUBIC)

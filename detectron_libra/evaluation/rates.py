@@ -107,12 +107,14 @@ class Candidates:
     """What was claimed, and how much there was to find.
 
     Attributes:
+        image: (K,) int64, index into the records.
         classes: (K,) int64, 1..C-1.
         scores: (K,) float32.
         right: (K,) bool.
         positives: (C,) int64, how many there are of each class.
     """
 
+    image: np.ndarray
     classes: np.ndarray
     scores: np.ndarray
     right: np.ndarray
@@ -122,5 +124,9 @@ class Candidates:
         """The candidates and the positives of one class."""
         mine = self.classes == number
         return Candidates(
-            self.classes[mine], self.scores[mine], self.right[mine], self.positives[number : number + 1]
+            image=self.image[mine],
+            classes=self.classes[mine],
+            scores=self.scores[mine],
+            right=self.right[mine],
+            positives=self.positives[number : number + 1],
         )

@@ -126,15 +126,15 @@ class AnchorGrid:
         if key not in self._kept:
             self._kept[key] = [
                 shift_over_cells(base.to(device), steps, *size)
-                for base, steps, size in zip(self.bases, self._steps(key[0]), key[0], strict=True)
+                for base, steps, size in zip(self.bases, self.steps(key[0]), key[0], strict=True)
             ]
             if len(self._kept) > CACHED_SIZES:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         return self._kept[key]
 
-    def _steps(self, sizes: Sequence[tuple[int, int]]) -> list[tuple[float, float]]:
-        """Pixels from cell to cell in y and x on each level."""
+    def steps(self, sizes: Sequence[tuple[int, int]]) -> list[tuple[float, float]]:
+        """Pixels from cell to cell in y and x on each level; ``sizes`` as for the anchors."""
         if not self.fit:
             return [(stride, stride) for stride in self.strides]
         image = [cells * self.strides[0] for cells in sizes[0]]  # the finest level divides a padded image

@@ -60,12 +60,13 @@ def decode(
         clip_shrinking: the same bound holds for shrinking.
 
     Returns:
-        (..., 4) float32 pixels, not clipped to any image.
+        (..., 4) float32 pixels, float64 for float64 deltas, not clipped to any image.
 
     Source: as ``encode``.
     """
     centre, size = centre_and_size(boxes.float(), extent)
-    dx, dy, dw, dh = deltas.float().unbind(-1)
+    wide = deltas if deltas.dtype == torch.float64 else deltas.float()
+    dx, dy, dw, dh = wide.unbind(-1)
     wx, wy, ww, wh = weights
     shift = torch.stack((dx / wx, dy / wy), -1)
     stretch = torch.stack((dw / ww, dh / wh), -1).clamp(min=-clip if clip_shrinking else None, max=clip)

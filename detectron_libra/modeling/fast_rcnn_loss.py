@@ -3,11 +3,10 @@
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from detectron_libra.modeling.box_coding import encode
+from detectron_libra.modeling.class_losses import CrossEntropyLoss
+from detectron_libra.modeling.slots import BoxLoss, RegionClassLoss, RegionLesson
 
 
 def fast_rcnn_losses(
@@ -20,7 +19,8 @@ def fast_rcnn_losses(
     *,
     box_weights: Sequence[float],
     extent: float,
-    box_loss: nn.Module,
+    box_loss: BoxLoss,
+    class_loss: RegionClassLoss | None = None,
     boxed: Tensor | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Class and box loss, both divided by the number of sampled regions of the batch.
@@ -30,6 +30,7 @@ def fast_rcnn_losses(
         regions: (R, 4) sampled boxes in pixels; matched: (R, 4) the ground truth of each.
         classes: (R,) int64, 0 for background; valid: (R,) bool, False in padding rows.
         box_weights: factors of the encoded deltas.
+        class_loss: of the classes; None: cross entropy.
         boxed: (R,) bool, regions close enough to learn a box where they are positive; None: all.
 
     Returns:
@@ -40,13 +41,18 @@ def fast_rcnn_losses(
     count = valid.sum().clamp(min=1).float()
     positive = (classes > 0) & valid
     learns = positive if boxed is None else positive & boxed
-    cls = (F.cross_entropy(logits, classes, reduction="none") * valid).sum() / count
+    lesson = RegionLesson(logits, deltas, regions, matched, classes, valid, count)
+    cls = (class_loss or CrossEntropyLoss())(lesson)
     column = classes if deltas.shape[1] == logits.shape[1] else learns.long()
     pred = deltas.gather(1, column[:, None, None].expand(-1, 1, 4)).squeeze(1)
-    target = encode(
-        regions, torch.where(learns[:, None], matched, regions), weights=box_weights, extent=extent
+    bbox = box_loss.on_regions(
+        pred,
+        regions,
+        matched,
+        learns=learns,
+        box_weights=box_weights,
+        extent=extent,
+        normalizer=count,
     )
-    mask = learns[:, None].expand_as(pred).to(pred.dtype)
-    bbox = box_loss(pred, target, weight=mask, reduction="mean", normalizer=count)
     right = ((logits.argmax(1) == classes) & valid).sum() / count
     return {"cls": cls, "bbox": bbox}, {"accuracy_cls": right, "num_fg": positive.sum().float()}

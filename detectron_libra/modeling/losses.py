@@ -3,12 +3,41 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
+from detectron_libra.modeling.box_coding import encode
 from detectron_libra.ops.balanced_l1 import balanced_l1, balanced_l1_on_matches, smooth_l1
 
 
-class BalancedL1Loss(nn.Module):
+class EncodedBoxLoss(nn.Module):
+    """What losses that compare deltas have in common."""
+
+    def on_regions(
+        self,
+        deltas: Tensor,
+        regions: Tensor,
+        matched: Tensor,
+        *,
+        learns: Tensor,
+        box_weights: Sequence[float],
+        extent: float,
+        normalizer: Tensor | float,
+    ) -> Tensor:
+        """Sum over the regions that learn a box, divided by ``normalizer``.
+
+        Args:
+            deltas: (R, 4) of each region's class; regions, matched: (R, 4) pixels; learns: (R,) bool.
+            box_weights: factors of the encoded deltas.
+            extent: pixels added to x2 - x1 to get a width.
+        """
+        boxes = torch.where(learns[:, None], matched, regions)
+        target = encode(regions, boxes, weights=box_weights, extent=extent)
+        mask = learns[:, None].expand_as(deltas).to(deltas.dtype)
+        return self(deltas, target, weight=mask, reduction="mean", normalizer=normalizer)
+
+
+class BalancedL1Loss(EncodedBoxLoss):
     """Balanced L1 loss: its gradient grows as a logarithm for inliers and is capped at ``gamma`` for outliers.
 
     Args:
@@ -76,7 +105,7 @@ class BalancedL1Loss(nn.Module):
         return f"alpha={self.alpha}, gamma={self.gamma}, beta={self.beta}, form={self.form}"
 
 
-class SmoothL1Loss(nn.Module):
+class SmoothL1Loss(EncodedBoxLoss):
     """Smooth L1 loss, Detectron's box regression loss: quadratic below ``beta``, gradient 1 above.
 
     Source: Girshick, Fast R-CNN, equation 3; the beta of Detectron's smooth_l1_loss_op.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from detectron_libra.modeling.assignment import assign, inside_crowd, invert, reaches
+from detectron_libra.modeling.assignment import Assignment, assign, inside_crowd, invert, reaches
 from detectron_libra.ops.match_boxes import match_boxes, max_overlap_with
 from detectron_libra.structures import Targets
 
@@ -100,6 +100,12 @@ def gather_classes(targets: Targets, index: Tensor) -> Tensor:
     return targets.classes.gather(1, index)
 
 
+def labelled(found: Assignment, targets: Targets) -> AnchorMatch:
+    """An assignment with the classes of its positives, whose number, at least 1, is what losses are divided by."""
+    labels = torch.where(found.state == 1, gather_classes(targets, found.index), found.state)
+    return AnchorMatch(labels, found.index, found.iou, (labels > 0).sum().clamp(min=1).float())
+
+
 @torch.no_grad()
 def match_anchors_retinanet(
     anchors: Tensor,
@@ -138,8 +144,7 @@ def match_anchors_retinanet(
             crowd_threshold=crowd_threshold,
             extent=extent,
         )
-        labels = torch.where(found.state == 1, gather_classes(targets, found.index), found.state)
-        return AnchorMatch(labels, found.index, found.iou, (labels > 0).sum().clamp(min=1).float())
+        return labelled(found, targets)
     best = match_boxes(anchors, targets.boxes, targets.valid, extent=extent)
     matched = reaches(best.iou, positive) | (best.best_for >= 0)
     foreground = (matched.sum() + len(matched)).float()

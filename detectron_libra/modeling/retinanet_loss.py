@@ -4,14 +4,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from detectron_libra.geometry import Geometry
-from detectron_libra.modeling.losses import BalancedL1Loss, SmoothL1Loss
-from detectron_libra.modeling.matching import match_anchors_retinanet
+from detectron_libra.modeling.class_losses import FocalLoss
+from detectron_libra.modeling.matching import AnchorMatch, labelled, match_anchors_retinanet
 from detectron_libra.modeling.sampling import IoUSampling, sample_negatives
-from detectron_libra.ops.focal_loss import focal_loss
+from detectron_libra.modeling.slots import (
+    AnchorAssigner,
+    BoxLoss,
+    DenseClassLoss,
+    DenseLesson,
+    DenseOutputs,
+)
 from detectron_libra.structures import Targets
 
 
@@ -36,6 +41,7 @@ class RetinaNetRule:
         assignment: whose rule of low-quality matches holds: "detectron" or "continuous".
         crowd_threshold: share of an anchor inside a crowd from which it is ignored; None trains it as background.
         negatives: how many negatives per image, chosen by IoU; None takes every one, as the focal loss is meant.
+        assigner: what assigns in place of ``positive``, ``negative`` and ``assignment``; None: they do.
     """
 
     positive: float
@@ -48,6 +54,39 @@ class RetinaNetRule:
     assignment: str
     crowd_threshold: float | None = None
     negatives: NegativeChoice | None = None
+    assigner: AnchorAssigner | None = None
+
+
+def focal_loss_of(rule: RetinaNetRule) -> FocalLoss:
+    """The focal loss that a rule describes, without factors of classes."""
+    return FocalLoss(alpha=rule.alpha, gamma=rule.gamma, num_classes=rule.num_classes, softmax=rule.softmax)
+
+
+def assign_anchors(outputs: DenseOutputs, targets: Targets, rule: RetinaNetRule) -> AnchorMatch:
+    """What each anchor learns, and what losses are divided by."""
+    if rule.assigner is not None:
+        return labelled(rule.assigner(outputs, targets), targets)
+    return match_anchors_retinanet(
+        outputs.all_anchors,
+        targets,
+        positive=rule.positive,
+        negative=rule.negative,
+        extent=rule.geometry.extent,
+        rule=rule.assignment,
+        crowd_threshold=rule.crowd_threshold,
+    )
+
+
+def choose_background(match: AnchorMatch, rule: RetinaNetRule) -> tuple[Tensor, Tensor | None]:
+    """The negatives (N, M) bool that are learned from, and the weight (N, M) of all anchors that follows, or None."""
+    background = match.labels == 0
+    if rule.negatives is None:
+        return background, None
+    high = rule.negative if rule.assigner is None else rule.assigner.highest_negative
+    chosen = sample_negatives(
+        match.iou, background, rule.negatives.per_image, rule.negatives.sampling, high=high
+    )
+    return chosen, ((match.labels > 0) | chosen).float()
 
 
 def retinanet_losses(
@@ -57,51 +96,30 @@ def retinanet_losses(
     targets: Targets,
     *,
     rule: RetinaNetRule,
-    box_loss: BalancedL1Loss | SmoothL1Loss,
+    box_loss: BoxLoss,
+    class_loss: DenseClassLoss | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Class and box loss of a batch, each divided by the number of foreground anchors.
 
     Args:
         logits: per level (N, A*C', H, W); deltas: per level (N, A*4, H, W); anchors: per level (H*W*A, 4) pixels.
         targets: ground truth in pixels of the resized images.
+        class_loss: of the classes; None: the focal loss of ``rule``.
 
     Returns:
         losses {"cls", "bbox"} and metrics {"num_fg", "num_bg"}, 0-d float32.
 
     Source: Detectron's modeling/retinanet_heads.py and roi_data/retinanet.py.
     """
-    all_anchors = torch.cat(list(anchors))
-    match = match_anchors_retinanet(
-        all_anchors,
-        targets,
-        positive=rule.positive,
-        negative=rule.negative,
-        extent=rule.geometry.extent,
-        rule=rule.assignment,
-        crowd_threshold=rule.crowd_threshold,
-    )
+    outputs = DenseOutputs(logits, deltas, anchors)
+    match = assign_anchors(outputs, targets, rule)
     normalizer = match.foreground.clamp(min=1).float()
-    weight = None
-    background = match.labels == 0
-    if rule.negatives is not None:
-        background = sample_negatives(
-            match.iou, background, rule.negatives.per_image, rule.negatives.sampling, high=rule.negative
-        )
-        weight = ((match.labels > 0) | background).float()
-    cls = focal_loss(
-        logits,
-        match.labels,
-        alpha=rule.alpha,
-        gamma=rule.gamma,
-        num_classes=rule.num_classes,
-        weight=weight,
-        softmax=rule.softmax,
-        normalizer=normalizer,
-    )
+    background, weight = choose_background(match, rule)
+    cls = (class_loss or focal_loss_of(rule))(DenseLesson(outputs, targets, match, weight, normalizer))
     positive = match.labels > 0
     bbox = box_loss.on_matches(
         deltas,
-        all_anchors,
+        outputs.all_anchors,
         targets.boxes,
         positive=positive,
         index=match.index,

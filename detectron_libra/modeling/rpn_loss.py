@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from detectron_libra.geometry import Geometry
 from detectron_libra.modeling.box_coding import encode
 from detectron_libra.modeling.layout import cat_levels, gather_rows
-from detectron_libra.modeling.matching import label_anchors_rpn
+from detectron_libra.modeling.matching import RPNMatch, inside_image, label_anchors_rpn
 from detectron_libra.modeling.sampling import sample_rpn
+from detectron_libra.modeling.slots import AnchorAssigner, DenseOutputs
 from detectron_libra.structures import Targets
 
 
@@ -31,6 +32,7 @@ class RPNRule:
         crowd_threshold: share of an anchor inside a crowd from which it is ignored; None trains it as background.
         mean_over_labelled: objectness is divided by the anchors that were drawn (Detectron on one level), else by
             those asked for (Detectron on a pyramid, where a fixed number makes the levels add up).
+        assigner: what names the candidates in place of the thresholds of IoU; None: they do.
     """
 
     positive: float
@@ -43,6 +45,27 @@ class RPNRule:
     min_positive: float = 0.0
     crowd_threshold: float | None = None
     mean_over_labelled: bool = False
+    assigner: AnchorAssigner | None = None
+
+
+def match_anchors(outputs: DenseOutputs, targets: Targets, sizes: Tensor, rule: RPNRule) -> RPNMatch:
+    """Candidates for the sample that is learned from; sizes: (N, 2) height and width before padding."""
+    anchors = outputs.all_anchors
+    if rule.assigner is not None:
+        found = rule.assigner(outputs, targets, inside_image(anchors, sizes, rule.straddle))
+        return RPNMatch(found.state == 1, found.state == 0, found.index, found.iou)
+    return label_anchors_rpn(
+        anchors,
+        targets,
+        sizes,
+        positive=rule.positive,
+        negative=rule.negative,
+        straddle=rule.straddle,
+        extent=rule.geometry.extent,
+        rule=rule.assignment,
+        min_positive=rule.min_positive,
+        crowd_threshold=rule.crowd_threshold,
+    )
 
 
 def rpn_losses(
@@ -69,19 +92,9 @@ def rpn_losses(
 
     Source: Detectron's roi_data/rpn.py, modeling/FPN.py and modeling/rpn_heads.py.
     """
-    all_anchors = torch.cat(list(anchors))
-    match = label_anchors_rpn(
-        all_anchors,
-        targets,
-        sizes,
-        positive=rule.positive,
-        negative=rule.negative,
-        straddle=rule.straddle,
-        extent=rule.geometry.extent,
-        rule=rule.assignment,
-        min_positive=rule.min_positive,
-        crowd_threshold=rule.crowd_threshold,
-    )
+    outputs = DenseOutputs(logits, deltas, anchors)
+    all_anchors = outputs.all_anchors
+    match = match_anchors(outputs, targets, sizes, rule)
     labels = sample_rpn(
         match,
         batch_size=rule.batch_size,

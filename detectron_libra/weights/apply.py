@@ -25,6 +25,8 @@ RES5 = ("backbone.res5.", "regions.head.res5.")
 STATISTICS = ("running_mean", "running_var")
 #: A counter of batch normalisation that nothing reads.
 COUNTER = "num_batches_tracked"
+#: What a loss remembers of its data: of use to a run that goes on, which reads its checkpoint as a whole.
+LOSSES = ("class_loss.", "box_loss.", "regions.class_loss.", "regions.box_loss.")
 NAMED = 5  # names that a message lists
 
 
@@ -35,7 +37,8 @@ def apply_weights(
 
     At test, and for files of our own, every layer of the model must be in the file and every layer of the file in the
     model. A training from another program's file takes what fits: layers that the file lacks keep their fresh values,
-    but for those of the backbone, and what the model has no place for stays unused.
+    but for those of the backbone, and what the model has no place for stays unused. What a loss remembers is never
+    taken.
 
     Args:
         model: where to.
@@ -50,8 +53,8 @@ def apply_weights(
     Raises:
         InputError: layers are missing or unknown, or a shape differs.
     """
-    own = model.state_dict()
-    state = _with_res5_of(own, weights.state)
+    own = _without_losses(model.state_dict())
+    state = _with_res5_of(own, _without_losses(weights.state))
     missing = [name for name in own if name not in state and not name.endswith(COUNTER)]
     unknown = [name for name in state if name not in own]
     if training and weights.kind != OURS:
@@ -68,6 +71,10 @@ def apply_weights(
     taken = {name: tensor for name, tensor in state.items() if name in own and name not in fresh}
     model.load_state_dict(taken, strict=False)
     return missing + fresh
+
+
+def _without_losses(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    return {name: tensor for name, tensor in state.items() if not name.startswith(LOSSES)}
 
 
 def _with_res5_of(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

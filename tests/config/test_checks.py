@@ -19,6 +19,27 @@ RETINANET = ["FPN.FPN_ON", "True", "RETINANET.RETINANET_ON", "True"]
         ([*RETINANET, "LOSS.WEIGHTS.RPN_CLS", "2.0"], "LOSS.WEIGHTS.RPN_CLS: a RetinaNet has no RPN"),
         (["LIBRA.IOU_SAMPLING.NEGATIVES_PER_IM", "100"], "NEGATIVES_PER_IM: it is for RetinaNet"),
         ([*RETINANET, "LIBRA.IOU_SAMPLING.ON", "True"], "NEGATIVES_PER_IM: 0 leaves a RetinaNet nothing"),
+        (
+            ["LOSS.BOX.KIND", "giou", "LIBRA.BALANCED_L1.ON", "True"],
+            "LOSS.BOX.KIND: giou and LIBRA.BALANCED_L1.ON True are two losses .* LIBRA.BALANCED_L1.ON False",
+        ),
+        (
+            [*RETINANET, "LOSS.CLASSIFIER.KIND", "seesaw"],
+            "CLASSIFIER.KIND: seesaw is a loss of the Fast R-CNN",
+        ),
+        (
+            ["LOSS.CLASSIFIER.KIND", "seesaw", "LOSS.CLASS_WEIGHTS.KIND", "inverse"],
+            "CLASSIFIER.KIND: seesaw and LOSS.CLASS_WEIGHTS.KIND inverse both balance",
+        ),
+        *(
+            (["MODEL.RPN_ONLY", "True", key, kind], f"{key}: {kind} has no part in a proposal network")
+            for key, kind in (
+                ("LOSS.BOX.KIND", "giou"),
+                ("LOSS.CLASSIFIER.KIND", "seesaw"),
+                ("LOSS.CLASS_WEIGHTS.KIND", "inverse"),
+            )
+        ),
+        (["ASSIGNER.KIND", "atss"], "ASSIGNER.KIND: atss assigns anchors, and this detector has none"),
         (["GROUP_NORM.DIM_PER_GP", "16"], "DIM_PER_GP: 16 goes with GROUP_NORM.NUM_GROUPS -1, not 32"),
         (["GROUP_NORM.NUM_GROUPS", "-1"], "DIM_PER_GP: -1 goes with GROUP_NORM.NUM_GROUPS 1 or more, not -1"),
     ],

@@ -32,7 +32,18 @@ def test_libra_parts_are_off_by_default():
         for name, value in values_of(Config()).items()
         if name.startswith("LIBRA.") and name.endswith(".ON")
     )
-    assert all(value == 1 for name, value in values_of(Config()).items() if name.startswith("LOSS."))
+    assert all(value == 1 for name, value in values_of(Config()).items() if name.startswith("LOSS.WEIGHTS."))
+
+
+def test_every_slot_of_the_imbalance_kit_is_plain_by_default():
+    kinds = {name: value for name, value in values_of(Config()).items() if name.endswith(".KIND")}
+    assert kinds == {
+        "DATA.SAMPLER.KIND": "plain",
+        "ASSIGNER.KIND": "iou",
+        "LOSS.CLASS_WEIGHTS.KIND": "none",
+        "LOSS.CLASSIFIER.KIND": "plain",
+        "LOSS.BOX.KIND": "plain",
+    }
 
 
 def test_every_default_obeys_its_own_limits():

@@ -228,3 +228,12 @@ def test_coco_images_have_crowds_gaps_and_empty_images():
     assert len(dataset.records) == 82 and len(dataset.class_names) == 80 and max(dataset.category_ids) == 90
     assert sum(int(r.crowd.sum()) for r in dataset.records) == 9
     assert sum(len(r.boxes) == 0 for r in dataset.records) == 1
+
+
+def test_where_an_image_comes_from_is_kept_and_what_is_no_text_is_noted(tmp_path, caplog):
+    content = coco()
+    content["images"][0]["source"] = "phone"
+    content["images"][2]["source"] = 7
+    records = load(tmp_path, content).records
+    assert [record.source for record in records] == ["phone", "", "", ""]
+    assert "'source' is no text" in caplog.text and "image 3" in caplog.text

@@ -200,3 +200,13 @@ def test_workers_leave_signals_to_the_main_process(dataset):
         os.kill(worker.pid, signal.SIGTERM)
     time.sleep(0.2)
     assert sum(1 for _ in batches) == 49
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_random_numbers_are_drawn_where_the_loader_is_opened_and_not_on_the_way(dataset, workers):
+    """A resumed run restores the random state after ``iter``: what is drawn later would shift all that follows."""
+    torch.manual_seed(0)
+    batches = iter(train(dataset, workers))
+    opened = torch.get_rng_state()
+    list(batches)
+    assert torch.equal(torch.get_rng_state(), opened)

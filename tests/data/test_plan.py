@@ -4,6 +4,7 @@
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from detectron_libra.data.plan import Sample, TrainPlan, test_batches
@@ -69,6 +70,45 @@ def test_scales_and_vertical_flips_are_drawn_evenly():
     assert 0.4 < sum(s.side == 96 for s in samples) / len(samples) < 0.6
     assert 0.4 < sum(s.flip_y for s in samples) / len(samples) < 0.6
     assert not any(s.flip_y for batch in epoch(plan()) for s in batch)
+
+
+FACTORS = np.array([1.0, 1.5, 2.25, 1.0, 3.0, 1.1, 1.0, 1.0, 1.0, 1.9, 1.0])
+
+
+def repeating(seed=3, **options):
+    settings = {"images_per_batch": 1, "flip_x": False, "factors": FACTORS}
+    return plan(seed=seed, **{**settings, **options})
+
+
+def test_a_factor_is_the_mean_number_of_times_that_an_epoch_has_an_image():
+    """The rule: floor(r) times, and once more with the probability r - floor(r)."""
+    epochs = [Counter(s.index for batch in epoch(repeating(seed)) for s in batch) for seed in range(400)]
+    for image, factor in enumerate(FACTORS):
+        counts = [e[image] for e in epochs]
+        assert set(counts) == {int(np.floor(factor)), int(np.ceil(factor))}
+        assert np.mean(counts) == pytest.approx(factor, abs=0.08)
+
+
+def test_repetitions_are_drawn_anew_in_each_epoch_and_are_a_function_of_seed_and_iteration():
+    forward, backward = repeating(), repeating()
+    batches = [forward.batch(k) for k in range(2000)]
+    assert [backward.batch(k) for k in reversed(range(2000))] == batches[::-1]
+    counts = Counter(s.index for batch in batches for s in batch)
+    for image, factor in enumerate(FACTORS):
+        assert counts[image] / 2000 == pytest.approx(factor / FACTORS.sum(), abs=0.01)
+    first = [Counter(s.index for b in batches[k : k + 15] for s in b) for k in range(0, 150, 15)]
+    assert any(c != first[0] for c in first)
+
+
+def test_repetitions_keep_batches_of_one_aspect_and_give_each_its_own_scale_and_flip():
+    p = repeating(images_per_batch=4, flip_x=True, flip_y=True, factors=np.full(11, 40.0))
+    samples = [s for batch in epoch(p) for s in batch]
+    assert all(len(b) == 4 and len({s.index < 4 for s in b}) == 1 for b in epoch(p))
+    assert len({(s.index, s.flip_x, s.flip_y, s.side) for s in samples}) == 11 * 8
+
+
+def test_a_factor_of_one_changes_nothing():
+    assert [plan(factors=np.ones(11)).batch(k) for k in range(30)] == [plan().batch(k) for k in range(30)]
 
 
 def test_nothing_to_train_on_is_an_error():

@@ -55,6 +55,14 @@ def test_a_test_of_proposals_alone_writes_detectrons_file(proposed):
     assert "copypaste: Task: box_proposal" in done.out + done.err
 
 
+def test_the_report_of_the_run_shows_recall_and_says_what_proposals_lack(proposed):
+    folder, _, _ = proposed
+    page = (folder / "out/train/tiny_train/rpn/report.html").read_text(encoding="utf-8")
+    assert (
+        page.count("Proposals have no classes") == 2 and "tiny_val: AR@1000, AR@100 over iterations" in page
+    )
+
+
 def test_recall_is_measured_and_finds_its_way_into_the_metrics(proposed):
     folder, _, _ = proposed
     results = json.loads((place(folder, "tiny_train") / "results.json").read_text())

@@ -27,6 +27,7 @@ def test_a_run_writes_the_files_of_the_contract_and_nothing_else(trained):
         f"{train}/config.yaml",
         f"{train}/metrics.jsonl",
         f"{train}/log.txt",
+        f"{train}/report.html",
         f"{test}/detections.pkl",
         f"{test}/bbox_tiny_val_results.json",
         f"{test}/results.json",

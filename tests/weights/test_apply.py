@@ -171,3 +171,19 @@ def test_the_last_stage_of_a_backbone_goes_where_the_model_has_it(to, of):
     }
     name = "conv2.weight"
     assert torch.equal(model.state_dict()[places[to] + name], state[places[of] + name])
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(
+    ("source", "target"), [("none", "inverse"), ("inverse", "none"), ("inverse", "inverse")]
+)
+@pytest.mark.parametrize("kind", ["retinanet", "faster_rcnn"])
+def test_what_a_loss_counted_is_neither_asked_for_nor_taken(kind, source, target, training):
+    """It belongs to a run: a checkpoint brings it back, and another training counts its own data."""
+    cfg, model = model_of(kind, LOSS__CLASS_WEIGHTS__KIND=target)
+    state = numbered(model_of(kind, LOSS__CLASS_WEIGHTS__KIND=source)[1].state_dict())
+    assert put_into(cfg, model, Weights("w", OURS, state), training=training) == []
+    after = model.state_dict()
+    own = [name for name in after if "class_loss." in name]
+    assert len(own) == (target == "inverse") and all((after[name] == 1).all() for name in own)
+    assert all(torch.equal(after[name], state[name]) for name in after if name not in own)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fast R-CNN: a classifier of boxes that were proposed beforehand and come with the images."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -27,9 +28,13 @@ class FastRCNN(Trunk):
         """Raw losses and metrics in training, detections of each image otherwise; the batch has proposals."""
         if not self.training:
             return [best_detections(found, self.detection) for found in self.candidates(batch)]
+        return self.losses(self.features(batch), batch)
+
+    def losses(self, levels: Sequence[Tensor], batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Raw losses and metrics on the features of a training batch."""
         assert batch.proposals is not None, "a batch of Fast R-CNN has proposals"
         assert batch.targets is not None, "a training batch has targets"
-        return self.regions.losses(self.features(batch), batch.proposals, batch.targets, batch.scales)
+        return self.regions.losses(levels, batch.proposals, batch.targets, batch.scales)
 
     @property
     def detection(self) -> DetectionRule:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Faster R-CNN: region proposals, then a classifier of the sampled regions."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -27,7 +28,10 @@ class FasterRCNN(ProposingTrunk):
         """Raw losses and metrics in training, detections of each image otherwise."""
         if not self.training:
             return [best_detections(found, self.detection) for found in self.candidates(batch)]
-        levels = self.features(batch)
+        return self.losses(self.features(batch), batch)
+
+    def losses(self, levels: Sequence[Tensor], batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Raw losses and metrics of both stages on the features of a training batch."""
         proposed = self.score_anchors(levels)
         proposals = self.choose_proposals(proposed, batch)
         first, first_metrics = self.proposal_losses(proposed, batch)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from detectron_libra.modeling.fast_rcnn_loss import fast_rcnn_losses
 from detectron_libra.modeling.layout import gather_rows
-from detectron_libra.modeling.matching import match_proposals
+from detectron_libra.modeling.matching import ProposalMatch, match_proposals
 from detectron_libra.modeling.postprocess import fast_rcnn_candidates
 from detectron_libra.modeling.sampling import RoISampling, sample_rois
 from detectron_libra.modeling.suppression import Candidates, DetectionRule
@@ -57,7 +57,7 @@ class RegionHead(nn.Module):
         pooling: how regions are cut out.
         sampling: which proposals are trained on.
         box_weights: factors of the encoded deltas.
-        box_loss: loss of encoded boxes.
+        box_loss: loss of the boxes; class_loss: of the classes, None: cross entropy.
         detection: what is reported.
         box_threshold: IoU from which a positive learns a box.
         crowd_threshold: share of a proposal inside a crowd from which it is no background; None: crowds are.
@@ -73,11 +73,13 @@ class RegionHead(nn.Module):
         box_weights: Sequence[float],
         box_loss: nn.Module,
         detection: DetectionRule,
+        class_loss: nn.Module | None = None,
         box_threshold: float = 0.0,
         crowd_threshold: float | None = None,
     ):
         super().__init__()
-        self.head, self.predictor, self.box_loss = head, predictor, box_loss
+        self.head, self.predictor = head, predictor
+        self.box_loss, self.class_loss = box_loss, class_loss
         self.pooling, self.sampling, self.detection = pooling, sampling, detection
         self.box_weights = tuple(box_weights)
         self.box_threshold, self.crowd_threshold = box_threshold, crowd_threshold
@@ -102,6 +104,18 @@ class RegionHead(nn.Module):
         )
         return self.predictor(self.head(regions))
 
+    def match(self, proposals: Proposals, original: Targets, scales: Tensor) -> ProposalMatch:
+        """Overlap of proposals with ground truth, whose boxes ``original`` gives in pixels of the original image."""
+        return match_proposals(
+            proposals.boxes / scales[:, None, None],
+            proposals.valid,
+            original,
+            threshold=self.sampling.fg_thresh,
+            extent=self.detection.geometry.extent,
+            rule=self.detection.geometry.rules,
+            crowd_threshold=self.crowd_threshold,
+        )
+
     def losses(
         self, levels: Sequence[Tensor], proposals: Proposals, targets: Targets, scales: Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -110,20 +124,11 @@ class RegionHead(nn.Module):
         Overlaps and deltas are those of the original image, as in Detectron: with an ``extent`` they depend on
         the scale. ``scales``: (N,) float32 resized / original.
         """
-        extent = self.detection.geometry.extent
+        extent, per_image = self.detection.geometry.extent, scales[:, None, None]
         with torch.no_grad():
             proposals = with_ground_truth(proposals, targets)
-            per_image = scales[:, None, None]
             original = replace(targets, boxes=targets.boxes / per_image)
-            match = match_proposals(
-                proposals.boxes / per_image,
-                proposals.valid,
-                original,
-                threshold=self.sampling.fg_thresh,
-                extent=extent,
-                rule=self.detection.geometry.rules,
-                crowd_threshold=self.crowd_threshold,
-            )
+            match = self.match(proposals, original, scales)
             sample = sample_rois(match, self.sampling)
             boxes = gather_rows(proposals.boxes, sample.index)
             gt = match.index.gather(1, sample.index)
@@ -141,6 +146,7 @@ class RegionHead(nn.Module):
             box_weights=self.box_weights,
             extent=extent,
             box_loss=self.box_loss,
+            class_loss=self.class_loss,
             boxed=(match.iou.gather(1, sample.index) >= self.box_threshold).flatten(),
         )
 

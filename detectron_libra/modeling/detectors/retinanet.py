@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """RetinaNet: backbone, feature pyramid, balanced pyramid if asked for, dense head."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from detectron_libra.modeling.anchors import AnchorGrid
@@ -18,7 +20,7 @@ class RetinaNet(Trunk):
         preprocess, backbone, neck, balance: see ``Trunk``.
         head: list of levels to raw scores and deltas.
         anchors: the anchors of every level.
-        rule, box_loss: what is learned.
+        rule, box_loss, class_loss: what is learned; class_loss None: the focal loss of the rule.
         pre_nms_top_n, detection: what is reported.
     """
 
@@ -35,23 +37,32 @@ class RetinaNet(Trunk):
         box_loss: nn.Module,
         pre_nms_top_n: int,
         detection: DetectionRule,
+        class_loss: nn.Module | None = None,
     ):
         super().__init__(preprocess=preprocess, backbone=backbone, neck=neck, balance=balance)
-        self.head, self.anchors, self.box_loss = head, anchors, box_loss
+        self.head, self.anchors = head, anchors
+        self.box_loss, self.class_loss = box_loss, class_loss
         self.rule, self.pre_nms_top_n, self.detection = rule, pre_nms_top_n, detection
 
     def forward(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]] | list[Detections]:
         """Raw losses and metrics in training, detections of each image otherwise."""
         if not self.training:
             return [best_detections(found, self.detection) for found in self.candidates(batch)]
+        return self.losses(self.features(batch), batch)
+
+    def losses(self, levels: Sequence[Tensor], batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Raw losses and metrics on the features of a training batch."""
         assert batch.targets is not None, "a training batch has targets"
         return retinanet_losses(
-            *self.score_anchors(batch), batch.targets, rule=self.rule, box_loss=self.box_loss
+            *self.score_anchors(levels),
+            batch.targets,
+            rule=self.rule,
+            box_loss=self.box_loss,
+            class_loss=self.class_loss,
         )
 
-    def score_anchors(self, batch: Batch) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    def score_anchors(self, levels: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Raw scores and deltas of the head, and the anchors, per level."""
-        levels = self.features(batch)
         logits, deltas = self.head(levels)
         sizes = [(level.shape[2], level.shape[3]) for level in levels]
         return logits, deltas, self.anchors(sizes, levels[0].device)
@@ -59,7 +70,7 @@ class RetinaNet(Trunk):
     def candidates(self, batch: Batch) -> list[Candidates]:
         """What may be a detection of each image, before suppression."""
         return retinanet_candidates(
-            *self.score_anchors(batch),
+            *self.score_anchors(self.features(batch)),
             batch,
             num_classes=self.rule.num_classes,
             softmax=self.rule.softmax,

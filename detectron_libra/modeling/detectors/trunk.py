@@ -29,6 +29,10 @@ class Trunk(nn.Module):
 
     def features(self, batch: Batch) -> list[Tensor]:
         """The levels that the heads see, finest first: (N, C, H_l, W_l) each."""
+        levels = self.unbalanced_features(batch)
+        return levels if self.balance is None else list(self.balance(levels))
+
+    def unbalanced_features(self, batch: Batch) -> list[Tensor]:
+        """The same levels before they are balanced."""
         stages = self.backbone(self.preprocess(batch))
-        levels = list(stages.values()) if self.neck is None else self.neck(stages)
-        return list(levels if self.balance is None else self.balance(levels))
+        return list(stages.values() if self.neck is None else self.neck(stages))

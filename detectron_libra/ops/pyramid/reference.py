@@ -43,7 +43,9 @@ def _resize(x: Tensor, size: Sequence[int], *, pool: bool) -> Tensor:
     if x.shape[-2:] == torch.Size(size):
         return x
     if pool:
-        return F.adaptive_max_pool2d(x, tuple(size))
+        # float32 holds every bfloat16: the same maxima. torch 2.10 sends the gradient of bfloat16 to another place
+        # than the first maximum.
+        return F.adaptive_max_pool2d(x.to(_sum_dtype(x)), tuple(size)).to(x.dtype)
     return F.interpolate(x, size=tuple(size), mode="nearest")
 
 

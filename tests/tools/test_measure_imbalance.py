@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tool as users start it: both files, numbers of their own data, advice that the configuration takes."""
+
+import json
+import re
+import shutil
+
+import pytest
+import yaml
+
+from detectron_libra.config import load_config
+from tests.builders.small import libra
+from tests.tools.runs import refused, run
+
+SECTIONS = ["data", "sample", "feature", "objective", "advice"]
+
+
+def measure(config, *words):
+    """(what the process printed, imbalance.json, imbalance.html)."""
+    done = run("measure_imbalance.py", "--cfg", config, "--images", 6, *words)
+    assert done.code == 0 and done.err == "", done.err
+    folder = config.parent / "out/imbalance"
+    return done, json.loads((folder / "imbalance.json").read_text()), (folder / "imbalance.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def measured(trained, tmp_path_factory):
+    """One measurement of trained weights; read only."""
+    file = tmp_path_factory.mktemp("measured") / "mine.yaml"
+    file.write_text(f"_BASE_: {trained.config}\nOUTPUT_DIR: {file.parent / 'out'}\n")
+    return file, *measure(file, "--weights", trained.weights)
+
+
+def test_both_files_are_written_and_the_page_is_named(measured):
+    file, done, values, page = measured
+    assert done.out.splitlines()[-1] == str(file.parent / "out/imbalance/imbalance.html")
+    assert list(values) == SECTIONS
+    assert values["data"]["images"] == 9 and values["sample"]["of"] == "anchors"
+    assert set(values["feature"]["levels"]) == {"P3", "P4", "P5"}
+    assert set(values["objective"]["parts"]) == {"cls", "bbox"}
+    assert values["objective"]["parts"]["bbox"]["weight"] == 0.5
+
+
+def test_the_data_are_those_of_the_annotation_file(measured, trained):
+    content = json.loads((trained.config.parent / "train/instances.json").read_text())
+    data = measured[2]["data"]
+    assert data["boxes"] == len(content["annotations"])
+    names = {c["id"]: c["name"] for c in content["categories"]}
+    for ident, name in names.items():
+        own = [a for a in content["annotations"] if a["category_id"] == ident]
+        assert data["classes"][name]["boxes"] == len(own)
+        assert data["classes"][name]["images"] == len({a["image_id"] for a in own})
+
+
+def test_every_section_ends_with_advice_that_the_configuration_takes(measured):
+    file, _, values, page = measured
+    assert len(values["advice"]) >= 4
+    for k, one in enumerate(values["advice"]):
+        assert set(one) == {"finding", "number", "yaml"} and one["finding"].endswith(".")
+        assert isinstance(one["number"], float) and re.search(r"\d", one["finding"])
+        assert one["finding"].replace("&", "&amp;") in page
+        follow = file.with_name(f"follow{k}.yaml")
+        follow.write_text(f"_BASE_: {file}\n{one['yaml']}")
+        assert load_config(follow).origins and yaml.safe_load(one["yaml"])
+
+
+def test_the_page_needs_nothing_from_elsewhere(measured):
+    page = measured[3]
+    assert page.count("<svg") >= 6 and page.count("Advice") == 4
+    assert "<script" not in page and not re.search(r'(src|href)="(?!#|data:)', page) and "@import" not in page
+    assert "nan" not in re.sub("<[^>]*>", " ", page).lower().split()
+
+
+def test_the_same_seed_gives_the_same_file(measured, trained, config):
+    assert measure(config, "--weights", trained.weights)[1] == measured[2]
+    other = measure(config, "--weights", trained.weights, "RNG_SEED", 4)[1]
+    assert other["data"] == measured[2]["data"] and other["sample"] != measured[2]["sample"]
+
+
+def test_random_weights_are_measured_and_said(config):
+    _, values, page = measure(config)
+    assert list(values) == SECTIONS and "random weights" in page
+
+
+def test_weights_of_the_training_are_what_is_measured_by_default(config, trained, measured):
+    _, values, page = measure(config, "TRAIN.WEIGHTS", trained.weights)
+    assert values == measured[2] and "random weights" not in page and trained.weights.name in page
+
+
+def test_a_source_per_image_splits_the_tables(config, trained):
+    data = config.parent / "data"
+    shutil.copytree(trained.config.parent / "train", data)
+    content = json.loads((data / "instances.json").read_text())
+    for k, image in enumerate(content["images"]):
+        image["source"] = "phone" if k < 4 else "<stock>"
+    (data / "instances.json").write_text(json.dumps(content))
+    words = ("DATASETS.mine.IM_DIR", data / "images", "DATASETS.mine.ANN_FN", data / "instances.json")
+    _, values, page = measure(config, "TRAIN.DATASETS", "['mine']", *words)
+    sources = values["data"]["by_source"]
+    assert {name: one["images"] for name, one in sources.items()} == {"<stock>": 5, "phone": 4}
+    assert sum(one["boxes"] for one in sources.values()) == values["data"]["boxes"]
+    assert all({"anchor_recall", "suspicious", "classes", "size"} <= set(one) for one in sources.values())
+    assert "Source: &lt;stock&gt;" in page and "<stock>" not in page
+
+
+@pytest.mark.parametrize("kind", ["faster_rcnn", "c4", "rpn_only"])
+def test_detectors_of_two_stages_are_measured(kind, trained, tmp_path):
+    file = tmp_path / "kind.yaml"
+    cfg = libra(kind)
+    tree = {}
+    for name in cfg.origins:
+        section, *middle, key = name.split(".")
+        place = tree.setdefault(section, {})
+        for part in middle:
+            place = place.setdefault(part, {})
+        place[key] = _value(cfg, name)
+    tree["MODEL"]["NUM_CLASSES"] = -1
+    tiny = yaml.safe_load(trained.config.read_text())
+    tree |= {name: tiny[name] for name in ("DATASETS", "DATA", "CPU", "LOG")}
+    tree["TRAIN"] |= {"DATASETS": ["tiny_train"], "SCALES": [64], "MAX_SIZE": 64, "IMS_PER_BATCH": 2}
+    tree["OUTPUT_DIR"] = str(tmp_path / "out")
+    file.write_text(yaml.safe_dump(tree))
+    _, values, page = measure(file)
+    assert (values["sample"]["first_stage"] is None) == (kind == "rpn_only")
+    assert ("missing" in values["feature"]) == (kind == "c4")
+    for one in values["advice"]:
+        follow = tmp_path / "follow.yaml"
+        follow.write_text(f"_BASE_: {file}\n{one['yaml']}")
+        load_config(follow)
+
+
+def _value(cfg, name):
+    for part in name.split("."):
+        cfg = getattr(cfg, part)
+    return list(cfg) if isinstance(cfg, tuple) else cfg
+
+
+def test_what_cannot_be_measured_is_refused_in_one_line(config, trained, tmp_path):
+    refused(run("measure_imbalance.py", "--cfg", config, "--images", 0), 2, "--images", "0")
+    refused(run("measure_imbalance.py", "--cfg", tmp_path / "gone.yaml"), 2, "gone.yaml")
+    refused(
+        run("measure_imbalance.py", "--cfg", config, "--weights", tmp_path / "w.pt"), 3, "--weights", "w.pt"
+    )
+    other = (
+        "DATASETS.tiny_train.SHAPES.CLASSES",
+        "['ring', 'cross', 'square']",
+        "DATASETS.tiny_train.DIR",
+        tmp_path / "r",
+    )
+    refused(
+        run("measure_imbalance.py", "--cfg", config, "--weights", trained.weights, *other),
+        3,
+        "ring",
+        "circle",
+    )
