@@ -92,6 +92,7 @@ def _by_workers(images: Sequence[Image], level: str, workers: int) -> Iterator[t
     finally:
         for process in running.values():
             process.kill()
+            process.join()
 
 
 def _receive(
