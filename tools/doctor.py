@@ -17,6 +17,7 @@ PACKAGES = (
     "tqdm",
     "safetensors",
     "pybind11",
+    "hotcoco",
     "ninja",
     "pytest",
     "ruff",

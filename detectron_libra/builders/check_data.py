@@ -26,26 +26,31 @@ def as_lines(found: Sequence[Surveyed]) -> list[str]:
         lines.append(
             f"{one.dataset.annotation_file}: {len(one.dataset.records)} images, {sum(counts.values())} boxes: {listed}"
         )
+        faults = faults_of(one.dataset)
+        if faults.dropped:
+            lines.append(f"  dropped {faults.dropped} of {faults.annotations} annotations")
         lines += [
             f"  {kind.level} {kind.count} x {kind.text}: {kind.places_named()}"
-            for kind in faults_of(one.dataset).kinds.values()
+            for kind in faults.kinds.values()
         ]
     return lines
 
 
 def as_json(found: Sequence[Surveyed]) -> str:
-    """The same as one JSON object: ``ok``, and under ``sets`` name, file, counts and faults of each."""
+    """The same as one JSON object: ``ok``, and under ``sets`` the file, counts and faults of each."""
     sets = []
     for one in found:
         values: dict = {"name": one.name, "phase": one.phase}
         if one.dataset is None:
             values["faults"] = [{"level": "error", "text": str(one.reason), "count": 1, "first": []}]
         else:
+            faults = faults_of(one.dataset)
             values |= {
                 "annotations": one.dataset.annotation_file,
                 "images": len(one.dataset.records),
                 "boxes": count_boxes(one.dataset),
-                "faults": [kind.as_dict() for kind in faults_of(one.dataset).kinds.values()],
+                "dropped": faults.dropped,
+                "faults": [kind.as_dict() for kind in faults.kinds.values()],
             }
         sets.append(values)
     return json.dumps({"ok": not errors(found), "sets": sets}, indent=2, ensure_ascii=False)
