@@ -25,25 +25,6 @@ from detectron_libra.structures import Batch
 REFINE_LEVEL = 4
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What ``measure_model`` found.
-
-    Attributes:
-        images: images measured, one that came twice counted twice.
-        sample: by stage (``anchors``, ``proposals``), see ``sampling``.
-        feature: see ``feature.PyramidStatistics.tables``; None where the detector has one level.
-        parts: see ``objective.PartGradients.tables``.
-        residuals: (K, 4) float32 on the CPU, of the boxes of the last stage.
-    """
-
-    images: int
-    sample: dict[str, dict[str, Any]]
-    feature: dict[str, Any] | None
-    parts: dict[str, Any]
-    residuals: Tensor
-
-
 def level_numbers(model: Detector) -> tuple[int, ...]:
     """Numbers of the levels that the heads see, finest first."""
     return tuple(model.backbone.out_channels if model.neck is None else model.neck.levels)  # type: ignore
@@ -58,30 +39,6 @@ def pyramid_statistics(model: Detector) -> PyramidStatistics | None:
         return PyramidStatistics(levels, int(model.balance.refine_index), model.balance)  # type: ignore
     middle = levels.index(REFINE_LEVEL) if REFINE_LEVEL in levels else len(levels) // 2
     return PyramidStatistics(levels, middle, None)
-
-
-class StageCounts:
-    """Samples of one stage of a detector, counted over batches."""
-
-    def __init__(self, levels: Sequence[int], class_names: Sequence[str], extent: float, how: IoUSampling):
-        self.positives = PositiveCounts(levels, class_names, extent)
-        self.negatives: NegativeCounts | None = None
-        self.residuals: list[Tensor] = []
-        self.how = how
-
-    def add(self, assigned: Assigned, batch: Batch) -> None:
-        """Count one batch."""
-        assert batch.targets is not None, "a training batch has targets"
-        if self.negatives is None:
-            self.negatives = NegativeCounts(self.how, assigned.high)
-        self.negatives.add(assigned)
-        self.positives.add(assigned, batch.targets, batch.scales)
-        self.residuals.append(assigned.residuals.cpu())
-
-    def tables(self) -> dict[str, Any]:
-        """``negatives``, ``per_instance``, ``per_level``."""
-        assert self.negatives is not None, "tables of at least one batch"
-        return {"negatives": self.negatives.tables(), **self.positives.tables()}
 
 
 def stage_levels(model: Detector) -> dict[str, tuple[int, ...]]:
@@ -120,33 +77,93 @@ def measure_model(
     Raises:
         RunError: a loss is not finite.
     """
+    counts = {
+        name: StageCounts(levels, class_names, extent, sampling)
+        for name, levels in stage_levels(model).items()
+    }
+    found = ModelCounts(counts, pyramid_statistics(model), PartGradients(loss_weights))
+    hidden = not (progress and sys.stderr is not None and sys.stderr.isatty())
     model.train()
-    levels = stage_levels(model)
-    stages: dict[str, StageCounts] = {}
-    pyramid, parts, images = pyramid_statistics(model), PartGradients(loss_weights), 0
-    shown = progress and sys.stderr is not None and sys.stderr.isatty()
     for batch in tqdm(
-        batches, total=count, desc="measuring", unit="batch", dynamic_ncols=True, disable=not shown
+        batches, total=count, desc="measuring", unit="batch", dynamic_ncols=True, disable=hidden
     ):
-        batch = batch.to(device)
+        found.add(model, batch.to(device))
+    return found.result()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What ``measure_model`` found.
+
+    Attributes:
+        images: images measured, one that came twice counted twice.
+        sample: by stage (``anchors``, ``proposals``), see ``sampling``.
+        feature: see ``feature.PyramidStatistics.tables``; None where the detector has one level.
+        parts: see ``objective.PartGradients.tables``.
+        residuals: (K, 4) float32 on the CPU, of the boxes of the last stage.
+    """
+
+    images: int
+    sample: dict[str, dict[str, Any]]
+    feature: dict[str, Any] | None
+    parts: dict[str, Any]
+    residuals: Tensor
+
+
+class StageCounts:
+    """Samples of one stage of a detector, counted over batches."""
+
+    def __init__(self, levels: Sequence[int], class_names: Sequence[str], extent: float, how: IoUSampling):
+        self.positives = PositiveCounts(levels, class_names, extent)
+        self.negatives: NegativeCounts | None = None
+        self.residuals: list[Tensor] = []
+        self.how = how
+
+    def add(self, assigned: Assigned, batch: Batch) -> None:
+        """Count one batch."""
+        assert batch.targets is not None, "a training batch has targets"
+        if self.negatives is None:
+            self.negatives = NegativeCounts(self.how, assigned.high)
+        self.negatives.add(assigned)
+        self.positives.add(assigned, batch.targets, batch.scales)
+        self.residuals.append(assigned.residuals.cpu())
+
+    def tables(self) -> dict[str, Any]:
+        """``negatives``, ``per_instance``, ``per_level``."""
+        assert self.negatives is not None, "tables of at least one batch"
+        return {"negatives": self.negatives.tables(), **self.positives.tables()}
+
+
+class ModelCounts:
+    """Everything that is counted over the batches of a measurement."""
+
+    def __init__(
+        self, stages: Mapping[str, StageCounts], pyramid: PyramidStatistics | None, parts: PartGradients
+    ):
+        self.stages, self.pyramid, self.parts, self.images = stages, pyramid, parts, 0
+
+    def add(self, model: Detector, batch: Batch) -> None:
+        """Measure one batch; the gradient ends at the features, so that no weight gets one."""
         with torch.no_grad():
             before = model.unbalanced_features(batch)
             seen = before if model.balance is None else model.balance(before)
         leaves = [level.detach().requires_grad_() for level in seen]
         losses, _ = model.losses(leaves, batch)
-        gradients = parts.add(losses, leaves)
-        if pyramid is not None:
-            pyramid.add(before, gradients)
+        gradients = self.parts.add(losses, leaves)
+        if self.pyramid is not None:
+            self.pyramid.add(before, gradients)
         for name, assigned in assign_boxes(model, seen, batch).items():
-            if name not in stages:
-                stages[name] = StageCounts(levels[name], class_names, extent, sampling)
-            stages[name].add(assigned, batch)
-        images += len(batch.images)
-    last = list(stages.values())[-1]
-    return Measured(
-        images,
-        {name: stage.tables() for name, stage in stages.items()},
-        pyramid.tables() if pyramid else None,
-        parts.tables(),
-        torch.cat(last.residuals),
-    )
+            self.stages[name].add(assigned, batch)
+        self.images += len(batch.images)
+
+    def result(self) -> Measured:
+        """What was found; of stages that the detector has."""
+        stages = {name: stage for name, stage in self.stages.items() if stage.negatives is not None}
+        last = list(stages.values())[-1]
+        return Measured(
+            self.images,
+            {name: stage.tables() for name, stage in stages.items()},
+            self.pyramid.tables() if self.pyramid else None,
+            self.parts.tables(),
+            torch.cat(last.residuals),
+        )

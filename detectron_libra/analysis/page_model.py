@@ -137,18 +137,28 @@ def similarity(feature: Tables, when: str) -> Html:
 
 def objective_parts(objective: Tables) -> list[Html]:
     """Pull of each part of the loss, and inliers against outliers."""
-    weights = objective["equalising_weights"]
+    box = objective["box_gradient"]
+    told = (
+        f"Whose gradient the box loss is made of, over {box['residuals']} numbers of encoded boxes. Inliers are off by "
+        f"less than beta. In the paper an inlier has about {percent(box['paper_inlier_over_outlier'], 0)} % of an "
+        "outlier's gradient."
+    )
+    return [
+        paragraph(
+            f"With the last column's weights every part would pull as {objective['equal_to']} does now."
+        ),
+        pulls(objective["parts"], objective["equalising_weights"]),
+        paragraph(told),
+        inliers({"smooth L1": box["smooth_l1"], "balanced L1": box["balanced_l1"]}),
+    ]
+
+
+def pulls(parts: Tables, weights: Tables) -> Html:
+    """Gradient of each part of the loss."""
+    columns = ("loss", "weight", "gradient_norm", "weighted_gradient_norm")
     rows = [
-        [
-            name,
-            one["loss"],
-            one["weight"],
-            one["gradient_norm"],
-            one["weighted_gradient_norm"],
-            percent(one["share"]),
-            weights[name],
-        ]
-        for name, one in objective["parts"].items()
+        [name, *(one[column] for column in columns), percent(one["share"]), weights[name]]
+        for name, one in parts.items()
     ]
     head = (
         "part",
@@ -159,36 +169,18 @@ def objective_parts(objective: Tables) -> list[Html]:
         "share, %",
         "weight for equal pull",
     )
-    box = objective["box_gradient"]
-    split = [
-        [
-            name,
-            one["beta"],
-            percent(one["inliers"]),
-            percent(one["inlier_gradient"]),
-            percent(one["outlier_gradient"]),
-            percent(one["inlier_over_outlier"]),
-        ]
-        for name, one in (("smooth L1", box["smooth_l1"]), ("balanced L1", box["balanced_l1"]))
+    return table(head, rows, caption="Gradient of each part at the shared features")
+
+
+def inliers(losses: Tables) -> Html:
+    """Shares of inliers and outliers under each loss."""
+    columns = {
+        "inliers": "inliers, %",
+        "inlier_gradient": "gradient from inliers, %",
+        "outlier_gradient": "from outliers, %",
+        "inlier_over_outlier": "an inlier's part of an outlier's, %",
+    }
+    rows = [
+        [name, one["beta"], *(percent(one[column]) for column in columns)] for name, one in losses.items()
     ]
-    columns = (
-        "loss",
-        "beta",
-        "inliers, %",
-        "gradient from inliers, %",
-        "from outliers, %",
-        "an inlier's part of an outlier's, %",
-    )
-    told = (
-        f"Whose gradient the box loss is made of, over {box['residuals']} numbers of encoded boxes. Inliers are off by "
-        f"less than beta. In the paper an inlier has about {percent(box['paper_inlier_over_outlier'], 0)} % of an "
-        "outlier's gradient."
-    )
-    return [
-        paragraph(
-            f"With the last column's weights every part would pull as {objective['equal_to']} does now."
-        ),
-        table(head, rows, caption="Gradient of each part at the shared features"),
-        paragraph(told),
-        table(columns, split, caption="Inliers and outliers of the box loss"),
-    ]
+    return table(("loss", "beta", *columns.values()), rows, caption="Inliers and outliers of the box loss")

@@ -241,7 +241,7 @@ def describe(run: Run, model: nn.Module, start: int) -> str:
     parameters = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     images = sum(len(d.records) for d in run.train_sets)
-    kit = "".join(f", {name}" for name in switched_on(run.cfg))
+    kit = "".join(f"; {name}" for name in switched_on(run.cfg))
     return (
         f"{session.model_type(run.cfg)}, {parameters:,} parameters ({trained:,} trained), Libra parts: "
         f"{session.libra_parts(run.cfg)}{kit}; {images} images, {len(run.class_names)} classes; "
