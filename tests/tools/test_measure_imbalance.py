@@ -2,14 +2,16 @@
 """The tool as users start it: both files, numbers of their own data, advice that the configuration takes."""
 
 import json
+import pickle
 import re
 import shutil
 
+import numpy as np
 import pytest
 import yaml
 
 from detectron_libra.config import load_config
-from tests.builders.small import libra
+from tests.builders.small import KINDS, LIBRA
 from tests.tools.runs import refused, run
 
 SECTIONS = ["data", "sample", "feature", "objective", "advice"]
@@ -103,36 +105,39 @@ def test_a_source_per_image_splits_the_tables(config, trained):
     assert "Source: &lt;stock&gt;" in page and "<stock>" not in page
 
 
-@pytest.mark.parametrize("kind", ["faster_rcnn", "c4", "rpn_only"])
-def test_detectors_of_two_stages_are_measured(kind, trained, tmp_path):
-    file = tmp_path / "kind.yaml"
-    cfg = libra(kind)
-    tree = {}
-    for name in cfg.origins:
-        section, *middle, key = name.split(".")
-        place = tree.setdefault(section, {})
-        for part in middle:
-            place = place.setdefault(part, {})
-        place[key] = _value(cfg, name)
-    tree["MODEL"]["NUM_CLASSES"] = -1
+def stored_proposals(images, file):
+    """The boxes of an annotation file, moved by two pixels, as stored proposals."""
+    content = json.loads(images.read_text())
+    boxes = {image["id"]: [[20, 20, 50, 50]] for image in content["images"]}
+    for a in content["annotations"]:
+        x, y, w, h = a["bbox"]
+        boxes[a["image_id"]].append([x + 2, y + 2, x + w, y + h])
+    rows = [np.array(b, dtype=np.float32) for b in boxes.values()]
+    table = {"boxes": rows, "scores": [np.ones(len(b), dtype=np.float32) for b in rows], "ids": list(boxes)}
+    file.write_bytes(pickle.dumps(table, protocol=2))
+    return file
+
+
+@pytest.mark.parametrize("kind", ["faster_rcnn", "c4", "rpn_only", "fast_rcnn"])
+def test_the_r_cnn_family_is_measured(kind, trained, tmp_path):
     tiny = yaml.safe_load(trained.config.read_text())
-    tree |= {name: tiny[name] for name in ("DATASETS", "DATA", "CPU", "LOG")}
-    tree["TRAIN"] |= {"DATASETS": ["tiny_train"], "SCALES": [64], "MAX_SIZE": 64, "IMS_PER_BATCH": 2}
-    tree["OUTPUT_DIR"] = str(tmp_path / "out")
-    file.write_text(yaml.safe_dump(tree))
-    _, values, page = measure(file)
-    assert (values["sample"]["first_stage"] is None) == (kind == "rpn_only")
+    file = tmp_path / "kind.yaml"
+    kept = {name: tiny[name] for name in ("DATASETS", "DATA", "CPU", "LOG")}
+    file.write_text(yaml.safe_dump(kept | {"OUTPUT_DIR": str(tmp_path / "out")}))
+    keys = KINDS[kind] | LIBRA[kind] | {"MODEL.NUM_CLASSES": "-1", "TRAIN.DATASETS": "['tiny_train']"}
+    keys |= {"TRAIN.SCALES": "(64,)", "TRAIN.MAX_SIZE": "64", "TRAIN.IMS_PER_BATCH": "2"}
+    if kind == "fast_rcnn":
+        stored = stored_proposals(trained.config.parent / "train/instances.json", tmp_path / "stored.pkl")
+        keys["TRAIN.PROPOSAL_FILES"] = f"['{stored}']"
+    words = [part for pair in keys.items() for part in pair]
+    _, values, _ = measure(file, *words)
+    assert (values["sample"]["first_stage"] is None) == (kind in ("rpn_only", "fast_rcnn"))
     assert ("missing" in values["feature"]) == (kind == "c4")
+    assert ("missing" in values["data"]["anchor_recall"]) == (kind == "fast_rcnn")
     for one in values["advice"]:
         follow = tmp_path / "follow.yaml"
         follow.write_text(f"_BASE_: {file}\n{one['yaml']}")
-        load_config(follow)
-
-
-def _value(cfg, name):
-    for part in name.split("."):
-        cfg = getattr(cfg, part)
-    return list(cfg) if isinstance(cfg, tuple) else cfg
+        load_config(follow, words)
 
 
 def test_what_cannot_be_measured_is_refused_in_one_line(config, trained, tmp_path):
