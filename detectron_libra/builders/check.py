@@ -22,7 +22,7 @@ from detectron_libra.data.plan import Sample
 from detectron_libra.data.shapes import SHAPES, draw_shapes
 from detectron_libra.engine.guard import Guard
 from detectron_libra.engine.optim import set_lr
-from detectron_libra.engine.train import train_step
+from detectron_libra.engine.step import train_step
 from detectron_libra.modeling.backbones.blocks import ResidualBlock
 from detectron_libra.modeling.backbones.resnet import Stem
 from detectron_libra.modeling.norm import FrozenAffine

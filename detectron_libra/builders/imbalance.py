@@ -17,55 +17,64 @@ from detectron_libra.modeling.giou import GIoULoss
 from detectron_libra.modeling.seesaw import SeesawLoss
 from detectron_libra.modeling.slots import AnchorAssigner
 
-#: What each name of DATA.SAMPLER.KIND, ASSIGNER.KIND and LOSS.BOX.KIND makes beside the plain one.
-IMAGE_SAMPLERS: dict[str, Callable[[Config], ImageSampler]] = {
+#: What each name of a slot's KIND makes. None: what the detector does by itself.
+IMAGE_SAMPLERS: dict[str, Callable[[Config], ImageSampler | None]] = {
+    "plain": lambda cfg: None,
     "repeat_factor": lambda cfg: RepeatFactor(threshold=cfg.DATA.SAMPLER.THRESHOLD),
 }
-ASSIGNERS: dict[str, Callable[[Config], AnchorAssigner]] = {
+ASSIGNERS: dict[str, Callable[[Config], AnchorAssigner | None]] = {
+    "iou": lambda cfg: None,
     "atss": lambda cfg: ATSS(
         top_k=cfg.ASSIGNER.TOP_K, extent=geometry_of(cfg).extent, crowd_threshold=crowd_threshold(cfg)
     ),
 }
-BOX_LOSSES: dict[str, Callable[[Config], nn.Module]] = {
-    "giou": lambda cfg: GIoULoss(clip=cfg.BBOX_XFORM_CLIP, clip_shrinking=geometry_of(cfg).clip_shrinking),
+#: Of the final boxes, given the beta of smooth L1.
+BOX_LOSSES: dict[str, Callable[[Config, float], nn.Module]] = {
+    "plain": box_loss,
+    "giou": lambda cfg, beta: GIoULoss(
+        clip=cfg.BBOX_XFORM_CLIP, clip_shrinking=geometry_of(cfg).clip_shrinking
+    ),
 }
-#: What each name of LOSS.CLASSIFIER.KIND makes for a number of classes without background, and their weights.
+#: Of a RetinaNet's classes and of the Fast R-CNN head's, given their number without background, and their weights.
+#: A name that only one of them has is refused for the other by ``config.checks``.
+DENSE_CLASS_LOSSES: dict[str, Callable[[Config, int, Tensor | None], nn.Module]] = {
+    "plain": lambda cfg, classes, weights: FocalLoss(
+        alpha=cfg.RETINANET.LOSS_ALPHA,
+        gamma=cfg.RETINANET.LOSS_GAMMA,
+        num_classes=classes,
+        softmax=cfg.RETINANET.SOFTMAX,
+        class_weight=weights,
+    ),
+}
 REGION_CLASS_LOSSES: dict[str, Callable[[Config, int, Tensor | None], nn.Module]] = {
     "plain": lambda cfg, classes, weights: CrossEntropyLoss(class_weight=weights),
     "seesaw": lambda cfg, classes, weights: SeesawLoss(
         num_classes=classes, p=cfg.LOSS.CLASSIFIER.P, q=cfg.LOSS.CLASSIFIER.Q
     ),
 }
+#: Names that switch nothing on.
+PLAIN = ("plain", "none", "iou")
 
 
 def image_sampler(cfg: Config) -> ImageSampler | None:
     """How often an epoch has each image; None: once."""
-    make = IMAGE_SAMPLERS.get(cfg.DATA.SAMPLER.KIND)
-    return make(cfg) if make else None
+    return IMAGE_SAMPLERS[cfg.DATA.SAMPLER.KIND](cfg)
 
 
 def anchor_assigner(cfg: Config) -> AnchorAssigner | None:
     """Which anchors learn what, of a RetinaNet or an RPN; None: the thresholds of IoU say."""
-    make = ASSIGNERS.get(cfg.ASSIGNER.KIND)
-    return make(cfg) if make else None
+    return ASSIGNERS[cfg.ASSIGNER.KIND](cfg)
 
 
 def final_box_loss(cfg: Config, smooth_l1_beta: float) -> nn.Module:
     """The loss of the detector's final boxes."""
-    make = BOX_LOSSES.get(cfg.LOSS.BOX.KIND)
-    return make(cfg) if make else box_loss(cfg, smooth_l1_beta)
+    return BOX_LOSSES[cfg.LOSS.BOX.KIND](cfg, smooth_l1_beta)
 
 
 def dense_class_loss(cfg: Config, num_classes: int, class_counts: Tensor | None) -> nn.Module:
     """The loss of a RetinaNet's classes; arguments as for ``weights_of_classes``."""
-    r = cfg.RETINANET
-    return FocalLoss(
-        alpha=r.LOSS_ALPHA,
-        gamma=r.LOSS_GAMMA,
-        num_classes=num_classes,
-        softmax=r.SOFTMAX,
-        class_weight=weights_of_classes(cfg, num_classes, class_counts),
-    )
+    weights = weights_of_classes(cfg, num_classes, class_counts)
+    return DENSE_CLASS_LOSSES[cfg.LOSS.CLASSIFIER.KIND](cfg, num_classes, weights)
 
 
 def region_class_loss(cfg: Config, num_classes: int, class_counts: Tensor | None) -> nn.Module:
@@ -109,4 +118,4 @@ def switched_on(cfg: Config) -> list[str]:
         "classifier": cfg.LOSS.CLASSIFIER.KIND,
         "box loss": cfg.LOSS.BOX.KIND,
     }
-    return [f"{slot} {kind}" for slot, kind in kinds.items() if kind not in ("plain", "none", "iou")]
+    return [f"{slot} {kind}" for slot, kind in kinds.items() if kind not in PLAIN]

@@ -50,6 +50,8 @@ def read_set(cfg: Config, output: Path, name: str, weights: Path) -> SetReport:
     if not file.is_file():
         if not (folder / PROPOSALS).is_file():
             notes.append("There are no detections: the run was not tested on this set, or not to the end.")
+        elif not results:
+            notes.append("There are proposals, but nothing was measured: the set has no annotations.")
         return SetReport(name, results, notes=notes)
     if file.stat().st_mtime < weights.stat().st_mtime:
         notes.append("These detections are older than the final weights: they may be of another training.")

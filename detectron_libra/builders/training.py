@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from detectron_libra.builders import session
 from detectron_libra.builders.data import count_classes, load_test_datasets, load_train_datasets, train_loader
@@ -24,8 +25,12 @@ from detectron_libra.builders.weights import read_weights
 from detectron_libra.config import Config, dump, infer, with_values
 from detectron_libra.data.coco import Dataset
 from detectron_libra.engine import checkpoint
+from detectron_libra.engine.diskspace import checkpoint_bytes, require_room, size_of
+from detectron_libra.engine.guard import NonFinite
 from detectron_libra.engine.lock import locked
+from detectron_libra.engine.rollback import beginning, go_back
 from detectron_libra.engine.saving import FINAL
+from detectron_libra.engine.schedule import LearningRate
 from detectron_libra.engine.signals import StopFlag
 from detectron_libra.engine.train import train
 from detectron_libra.errors import UsageError
@@ -79,6 +84,8 @@ def train_and_test(
     if not cfg.TRAIN.DATASETS:
         raise UsageError("TRAIN.DATASETS: no data set is named; give at least one")
     folder = ensure_writable(session.train_folder(cfg))
+    for name in () if skip_test else cfg.TEST.DATASETS:
+        ensure_writable(session.test_folder(cfg, name))
     with locked(folder):
         setup_logging(folder / "log.txt")
         start = find_start(cfg, folder, resume)
@@ -128,36 +135,20 @@ def run_training(run: Run, start: Start, resume: str, force: bool) -> Path:
         start.put_into(model)
     model = session.place(cfg, model, run.device)
     optimizer, schedule = build_solver(cfg, model)
-    first = checkpoint.restore(found, model, optimizer, class_names=run.class_names) if found else 0
-    loader = train_loader(cfg, run.train_sets, start_iteration=first, pin_memory=run.device.type == "cuda")
-    write_whole(folder / "config.yaml", dump(cfg).encode())
-    log.info("%s", describe(run, model, first))
-    begun = time.perf_counter()
+    first = found.next_iteration if found else 0
+    ask_for_room(run, model, optimizer, first)
+    begun, goes_back = time.perf_counter(), cfg.TRAIN.ON_NONFINITE == "rollback"
+    if goes_back and not found:
+        found = beginning(model, optimizer, run.class_names)
     with StopFlag() as stop:
-        weights = train(
-            model,
-            loader,
-            optimizer,
-            schedule,
-            loss_weights=loss_weights(cfg),
-            max_iter=cfg.SOLVER.MAX_ITER,
-            folder=folder,
-            device=run.device,
-            resume=found,
-            precision=cfg.TRAIN.PRECISION,
-            clip_grad_norm=cfg.TRAIN.CLIP_GRAD_NORM,
-            scale_momentum=cfg.SOLVER.SCALE_MOMENTUM,
-            scale_momentum_threshold=cfg.SOLVER.SCALE_MOMENTUM_THRESHOLD,
-            snapshot_period=max(1, cfg.TRAIN.SNAPSHOT_ITERS // max(1, cfg.NUM_GPUS)),
-            checkpoints_kept=cfg.TRAIN.CHECKPOINTS_KEPT,
-            log_period=cfg.LOG.PERIOD,
-            eval_period=cfg.TRAIN.EVAL_PERIOD,
-            evaluate=lambda iteration: evaluate(run, model, iteration, stop),
-            stop=stop,
-            config_text=dump(cfg),
-            class_names=run.class_names,
-            settings=start.settings,
-        )
+        while True:
+            try:
+                weights = train_from(run, start, model, optimizer, schedule, found, stop)
+                break
+            except NonFinite as e:
+                if not (goes_back and found):
+                    raise
+                found = go_back(e, found, folder, limit=cfg.TRAIN.NONFINITE_LIMIT)
     if stop:  # it came in the last step; the weights are written
         raise SystemExit(stop.exit_code)
     seconds = time.perf_counter() - begun
@@ -169,6 +160,66 @@ def run_training(run: Run, start: Start, resume: str, force: bool) -> Path:
         images / seconds,
     )
     return weights
+
+
+def train_from(
+    run: Run,
+    start: Start,
+    model: nn.Module,
+    optimizer: Optimizer,
+    schedule: LearningRate,
+    found: checkpoint.Checkpoint | None,
+    stop: StopFlag,
+) -> Path:
+    """Trains from a checkpoint, or from the weights that are in the model; returns the path of the final weights."""
+    cfg = run.cfg
+    first = checkpoint.restore(found, model, optimizer, class_names=run.class_names) if found else 0
+    loader = train_loader(cfg, run.train_sets, start_iteration=first, pin_memory=run.device.type == "cuda")
+    write_whole(run.folder / "config.yaml", dump(cfg).encode())
+    log.info("%s", describe(run, model, first))
+    return train(
+        model,
+        loader,
+        optimizer,
+        schedule,
+        loss_weights=loss_weights(cfg),
+        max_iter=cfg.SOLVER.MAX_ITER,
+        folder=run.folder,
+        device=run.device,
+        resume=found,
+        precision=cfg.TRAIN.PRECISION,
+        clip_grad_norm=cfg.TRAIN.CLIP_GRAD_NORM,
+        scale_momentum=cfg.SOLVER.SCALE_MOMENTUM,
+        scale_momentum_threshold=cfg.SOLVER.SCALE_MOMENTUM_THRESHOLD,
+        snapshot_period=snapshot_period(cfg),
+        checkpoints_kept=cfg.TRAIN.CHECKPOINTS_KEPT,
+        log_period=cfg.LOG.PERIOD,
+        eval_period=cfg.TRAIN.EVAL_PERIOD,
+        evaluate=lambda iteration: evaluate(run, model, iteration, stop),
+        stop=stop,
+        on_nonfinite=cfg.TRAIN.ON_NONFINITE,
+        nonfinite_limit=cfg.TRAIN.NONFINITE_LIMIT,
+        config_text=dump(cfg),
+        class_names=run.class_names,
+        settings=start.settings,
+    )
+
+
+def ask_for_room(run: Run, model: nn.Module, optimizer: Optimizer, first: int) -> None:
+    """Refuses to train from iteration ``first`` where it is known that the disk will not take the checkpoints."""
+    weights = model.state_dict()
+    each = checkpoint_bytes(weights, optimizer)
+    written = -(-(run.cfg.SOLVER.MAX_ITER - first) // snapshot_period(run.cfg))
+    kept = run.cfg.TRAIN.CHECKPOINTS_KEPT
+    # the oldest goes when the newest is written; with all of them kept, somebody may mean to move them away
+    at_once = max(1, min(written, kept + 1 if kept else 1))
+    there = sum(p.stat().st_size for p in run.folder.glob("model_iter*.pt"))
+    require_room(run.folder, largest=each, total=max(each, at_once * each + size_of(weights) - there))
+
+
+def snapshot_period(cfg: Config) -> int:
+    """Iterations between checkpoints. Source: Detectron's core/config.py, TRAIN.SNAPSHOT_ITERS over NUM_GPUS."""
+    return max(1, cfg.TRAIN.SNAPSHOT_ITERS // max(1, cfg.NUM_GPUS))
 
 
 def evaluate(run: Run, model: nn.Module, iteration: int, stop: StopFlag) -> dict[str, dict]:
@@ -190,7 +241,7 @@ def describe(run: Run, model: nn.Module, start: int) -> str:
     parameters = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     images = sum(len(d.records) for d in run.train_sets)
-    kit = "".join(f", {name}" for name in switched_on(run.cfg))
+    kit = "".join(f"; {name}" for name in switched_on(run.cfg))
     return (
         f"{session.model_type(run.cfg)}, {parameters:,} parameters ({trained:,} trained), Libra parts: "
         f"{session.libra_parts(run.cfg)}{kit}; {images} images, {len(run.class_names)} classes; "

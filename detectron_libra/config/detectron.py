@@ -24,6 +24,7 @@ OUR_KEYS = frozenset(
         "RESNETS.WIDTH",
         "RESNETS.NORM",
         "TRAIN.PRECISION",
+        "TRAIN.NONFINITE_LIMIT",
         "TRAIN.ON_NONFINITE",
         "TRAIN.FLIP_VERTICAL",
         "TRAIN.KEEP_EMPTY",

@@ -51,7 +51,15 @@ class Train:
     COPY_WEIGHTS: bool = key(False, "Copy the file of WEIGHTS into the folder of the run.")
     FREEZE_AT: int = key(2, "Stages that are not trained: up to res<n>; 0: none.", choices=(0, 2, 3, 4, 5))
     PRECISION: str = key("fp32", "Arithmetic of the model.", choices=("fp32", "bf16"))
-    ON_NONFINITE: str = key("stop", "What to do at a loss that is no number.", choices=("stop",))
+    ON_NONFINITE: str = key(
+        "stop",
+        "At a loss or gradient that is not finite: stop; skip the step; rollback to the newest checkpoint, with half "
+        "the learning rate.",
+        choices=("stop", "skip", "rollback"),
+    )
+    NONFINITE_LIMIT: int = key(
+        10, "Steps in a row that `skip` leaves out, and returns of `rollback`, before the run stops.", min=1
+    )
     FLIP_VERTICAL: bool = key(False, "Turn half of the images upside down, drawn at random.")
     KEEP_EMPTY: bool = key(False, "Keep images without boxes; Detectron drops them.")
     EVAL_PERIOD: int = key(0, "Iterations between evaluations; 0: only at the end.", min=0)

@@ -16,6 +16,9 @@ from detectron_libra.data.boxes import clean_boxes, look_at_boxes, stated_area
 from detectron_libra.data.faults import DROP, ERROR, NOTE, Faults
 from detectron_libra.errors import InputError
 
+#: Pixels that a side may state, and then some: no image has as many.
+LARGEST_SIDE = 2**31
+
 
 @dataclass(frozen=True)
 class Categories:
@@ -234,7 +237,7 @@ def _size(entry: dict, ident: int | str, file: str, faults: Faults) -> tuple[int
         except InputError as e:
             faults.add(ERROR, "no 'width' and 'height', and the file does not tell", f"image {ident!r}: {e}")
             return 1, 1
-    if all(type(v) in (int, float) and v >= 1 and v == v // 1 for v in stated):
+    if all(type(v) in (int, float) and 1 <= v < LARGEST_SIDE and v == v // 1 for v in stated):
         return int(stated[0]), int(stated[1])
     shown = f"image {ident!r}: width {stated[1]!r}, height {stated[0]!r}"
     faults.add(ERROR, "want whole numbers of pixels", shown)

@@ -3,98 +3,29 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
-from detectron_libra.data.batches import Preparation, collate, prepare
+from detectron_libra.data.batches import Preparation, Prepared, collate, prepare
 from detectron_libra.data.coco import Dataset, Record
+from detectron_libra.data.held import Held
 from detectron_libra.data.image_sampling import ImageSampler
 from detectron_libra.data.plan import Sample, TrainPlan, test_batches
-from detectron_libra.errors import InputError, LibraError, RunError
+from detectron_libra.data.workers import Loader
+from detectron_libra.errors import InputError, LibraError
 from detectron_libra.structures import Batch
 
 log = logging.getLogger(__name__)
 
-
-class Loader:
-    """An iterable of batches; each ``iter`` starts at the first one. ``len`` is their number."""
-
-    def __init__(self, loader: DataLoader, count: int) -> None:
-        self._loader = loader
-        self._count = count
-        self._batches: Any = None
-
-    @property
-    def ready(self) -> int:
-        """Batches that lie in the queue; 0 without workers, and where the system does not tell."""
-        # torch has no public way; without it the number is unknown, and nothing depends on it
-        queue = getattr(self._batches, "_data_queue", None)
-        try:
-            return queue.qsize() if queue is not None else 0
-        except (NotImplementedError, OSError):
-            return 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Batches; their workers' seeds are drawn at once, so that a random state can be restored after this call.
-
-        Raises (the iterator):
-            InputError: an image cannot be used; the text names it.
-            RunError: a worker process died or hangs.
-        """
-        self._batches = iter(self._loader)
-        return self._yield(self._batches)
-
-    def _yield(self, batches: Iterator[Any]) -> Iterator[Batch]:
-        try:
-            while True:
-                item = self._receive(batches)
-                if item is None:
-                    return
-                if isinstance(item, LibraError):
-                    raise item
-                yield item
-        finally:
-            # Now, not when the interpreter exits: an error that holds this frame would keep them until then,
-            # and it waits for them for ever, since they do not heed SIGTERM. torch has no public way.
-            self._batches = None
-            # Its handler may tell of a dead worker once more meanwhile, and would hide the error that names the remedy.
-            if hasattr(batches, "_shutdown_workers"):
-                with suppress(RuntimeError):
-                    batches._shutdown_workers()
-
-    def _receive(self, batches: Iterator[Any]) -> Batch | LibraError | None:
-        """The next batch or the error of the worker that was to make it; None after the last one."""
-        try:
-            return next(batches, None)
-        except (RuntimeError, EOFError, OSError) as e:
-            if self._loader.num_workers == 0 or _is_bug(e):
-                raise
-            text = (str(e) or type(e).__name__).splitlines()[0]
-            remedy = "out of memory or /dev/shm? lower DATA_LOADER.NUM_THREADS"
-            raise RunError(f"a data worker stopped ({text}); {remedy}") from e
-
-
-def _is_bug(error: BaseException) -> bool:
-    """Whether an error came out of our code, and not from a worker that died, hangs, or has no memory.
-
-    A batch of a worker that died after sending it fails where it is received, with what the socket says.
-    """
-    text = str(error)
-    if "shared memory" in text:
-        return False
-    if "in DataLoader worker process" in text:
-        return True
-    return isinstance(error, RuntimeError) and "DataLoader" not in text
+#: PR_SET_PDEATHSIG of <linux/prctl.h>.
+_DIE_WITH_PARENT = 1
 
 
 def build_train_loader(
@@ -196,6 +127,11 @@ class JoinedRecords:
     def __len__(self) -> int:
         return sum(map(len, self._parts))
 
+    @property
+    def files(self) -> list[str]:
+        """Path of each image."""
+        return [record.file for part in self._parts for record in part]
+
 
 class Batches:
     """What the main process sends to the workers: the samples of each iteration of a range."""
@@ -214,16 +150,24 @@ class Batches:
 class _Reader(torch.utils.data.Dataset):
     """Runs in a worker: samples -> Batch, or the error for the user (torch would rewrite its text)."""
 
-    def __init__(self, records: JoinedRecords, how: Preparation) -> None:
+    def __init__(self, records: JoinedRecords, how: Preparation, held: Held) -> None:
         self._records = records
+        self._held = held
         self._how = how
 
     def __getitem__(self, samples: tuple[Sample, ...]) -> Batch | LibraError:
         try:
-            items = [prepare(self._records[s.index], s, self._how) for s in samples]
+            items = [self._prepare(s) for s in samples]
         except LibraError as e:
             return type(e)(str(e))
         return collate(items, stride=self._how.stride, with_targets=self._how.with_targets)
+
+    def _prepare(self, sample: Sample) -> Prepared:
+        self._held.take(sample.index)
+        try:
+            return prepare(self._records[sample.index], sample, self._how)
+        finally:
+            self._held.release()
 
 
 def _loader(
@@ -239,16 +183,18 @@ def _loader(
         extra = {"timeout": timeout_s, "worker_init_fn": _start_worker}
         if sys.platform == "linux":
             extra["multiprocessing_context"] = "fork"  # shares the packed records instead of copying them
+    workers = min(workers, max(1, len(batches)))
+    held = Held(workers)
     loader = DataLoader(
-        _Reader(records, how),
+        _Reader(records, how, held),
         batch_size=None,
         sampler=batches,
-        num_workers=min(workers, max(1, len(batches))) if workers > 0 else 0,
+        num_workers=workers,
         collate_fn=_as_it_is,
         pin_memory=pin_memory,
         **extra,
     )
-    return Loader(loader, len(batches))
+    return Loader(loader, held, lambda: records.files)
 
 
 def _as_it_is(item: Any) -> Any:
@@ -260,6 +206,9 @@ def _start_worker(_: int) -> None:
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if sys.platform == "linux":
+        # However the main process ends: a worker that hangs would not see it, and hold memory for ever.
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
 
 
 def _same_classes(datasets: Sequence[Dataset]) -> None:

@@ -44,8 +44,9 @@ class Window:
             self._values.setdefault(name, deque(maxlen=WINDOW)).append(value)
 
     def medians(self) -> dict[str, float]:
-        """The median of each quantity."""
-        return {name: median(values) for name, values in self.state().items()}
+        """The median of each quantity, over the steps where it is finite if there are any."""
+        state = self.state().items()
+        return {name: median([v for v in values if math.isfinite(v)] or values) for name, values in state}
 
     def state(self) -> dict[str, list[float]]:
         """The values as numbers, for a checkpoint."""

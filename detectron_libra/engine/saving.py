@@ -55,6 +55,7 @@ class Saver:
         keep: newest checkpoints that stay; 0: all.
         config_text, class_names, settings: stored beside the weights.
         on_checkpoint: given the path and the iteration of each checkpoint.
+        lr_factor: what the schedule is multiplied by, see ``rollback.py``.
     """
 
     folder: Path
@@ -66,6 +67,7 @@ class Saver:
     class_names: Sequence[str]
     settings: Mapping[str, Any]
     on_checkpoint: Callable[[Path, int], None] | None
+    lr_factor: float = 1.0
 
     def checkpoint(self, iteration: int) -> Path:
         """Writes the checkpoint after ``iteration``, and removes what is not needed any more.
@@ -93,7 +95,8 @@ class Saver:
         return path
 
     def _state(self, iteration: int) -> dict[str, Any]:
-        return full_state(self.model, self.optimizer, self.metrics.window.state(), self._words(iteration))
+        words = self._words(iteration) | {"lr_factor": self.lr_factor}
+        return full_state(self.model, self.optimizer, self.metrics.window.state(), words)
 
     def _words(self, iteration: int) -> dict[str, Any]:
         return {

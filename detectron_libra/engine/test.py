@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from detectron_libra.engine.guard import memory_errors_named
+from detectron_libra.engine.guard import memory_errors_named, worker_errors_named
 from detectron_libra.engine.signals import StopFlag
 from detectron_libra.modeling.merging import Merging, merge
 from detectron_libra.modeling.suppression import Candidates, best_detections
@@ -57,7 +57,7 @@ def detect(
         Detected.
 
     Raises:
-        RunError: out of memory.
+        RunError: out of memory, or a worker that died or hangs.
         SystemExit: 130 or 143 after ``stop``.
     """
     device, was_training = torch.device(device), model.training
@@ -67,7 +67,8 @@ def detect(
     begun = time.perf_counter()
     model.eval()
     try:
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        low = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+        with worker_errors_named(loader), torch.inference_mode(), low:
             batches = _until(stop, bar)
             results = _merged(model, batches, device, merging) if merging else _plain(model, batches, device)
             for meta, detections in results:

@@ -47,9 +47,16 @@ class GIoULoss(nn.Module):
             extent: pixels added to x2 - x1 to get a width.
 
         Returns:
-            0-d float32, float64 for float64 deltas. No value is waited for on the device.
+            0-d float32, float64 for float64 deltas. No value is waited for on a GPU.
         """
         rows = torch.cat([per_anchor(level, 4) for level in deltas], 1)
+        if (
+            rows.is_cpu
+        ):  # asking which they are makes nobody wait there, and nearly all anchors are not positive
+            image, anchor = positive.nonzero(as_tuple=True)
+            truth = boxes[image, index[image, anchor]]
+            everyone = torch.ones_like(anchor, dtype=torch.bool)
+            return self._sum(rows[image, anchor], anchors[anchor], truth, everyone, extent) / normalizer
         return self._sum(rows, anchors, gather_rows(boxes, index), positive, extent) / normalizer
 
     def on_regions(

@@ -37,7 +37,7 @@ class Axis:
 
     def at(self, value: float) -> float:
         """Pixels of a value; one outside of the ends lies on the nearer one."""
-        value = min(max(value, self.low), self.high)
+        value = min(max(float(value), self.low), self.high)
         if self.log:
             share = math.log(value / self.low) / math.log(self.high / self.low)
         else:

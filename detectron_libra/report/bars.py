@@ -146,7 +146,7 @@ def heat_map(
     left = 10 + LETTER * max((len(shorten(name, ROW_NAME)) for name in (*rows, y_label)), default=0)
     top = 6 + LINE * (2 if x_label else 1)
     width = (WIDTH - left - 2) / max(1, len(columns))
-    sizes = [abs(v) for line in values for v in line if is_number(v)]
+    sizes = [abs(float(v)) for line in values for v in line if is_number(v)]
     scale = largest or max(sizes, default=0.0) or 1.0
     parts = [text((left + WIDTH) / 2, 12, x_label, anchor="middle", group="label")] if x_label else []
     parts += [text(left - 6, top - 6, y_label, anchor="end", group="label")] if y_label else []
@@ -164,7 +164,7 @@ def heat_map(
 def _paired(
     values: Sequence[float | None], errors: Sequence[float | None] | None
 ) -> list[tuple[float | None, float | None]]:
-    return list(zip(values, errors or [None] * len(values), strict=True))
+    return list(zip(values, [None] * len(values) if errors is None else errors, strict=True))
 
 
 def _around(value: float | None, error: float | None) -> tuple[float | None, float | None]:
@@ -210,7 +210,7 @@ def _cell(
     form: Callable[[float], str],
     hint: str,
 ) -> Html:
-    share = min(1.0, abs(value) / scale) if is_number(value) else 0.0
+    share = min(1.0, abs(float(value)) / scale) if is_number(value) else 0.0
     told = form(value) if is_number(value) else DASH
     kind = "below" if is_number(value) and value < 0 else "above"
     ground = element(

@@ -7,6 +7,7 @@ import base64
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 from detectron_libra.report.markup import Html, element, escape
 from detectron_libra.report.style import STYLE
@@ -171,8 +172,8 @@ def _cell(place: int, value: object, group: str | None, column: str | None) -> H
 def _cell_text(value: object) -> Html:
     if value is None:
         return escape(DASH)
-    if isinstance(value, float):
-        return escape(number(value))
+    if isinstance(value, Real) and not isinstance(value, Integral):
+        return escape(number(float(value)))
     return escape(value)
 
 

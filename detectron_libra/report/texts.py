@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import sys
+import math
+from numbers import Real
 from typing import TypeGuard
 
 DASH = "–"
-LARGEST = sys.float_info.max
 #: From here on down, and from here on up, a number is written in another way.
 TINY, THOUSANDS, MILLIONS = 1e-3, 1e4, 1e6
 
@@ -39,10 +39,13 @@ def scientific(value: float, digits: int) -> str:
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Finite, and no truth value."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    """Finite, and no truth value; NumPy's scalars are numbers too."""
+    if isinstance(value, bool) or not isinstance(value, Real):
         return False
-    return abs(value) <= LARGEST  # also of an integer that no float can hold
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that no float can hold
+        return False
 
 
 def shorten(text: str, length: int) -> str:

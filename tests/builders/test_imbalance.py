@@ -8,11 +8,22 @@ import torch
 
 from detectron_libra.builders.data import load_train_datasets, train_loader
 from detectron_libra.builders.detector import build_detector, loss_weights
-from detectron_libra.builders.imbalance import counts_of_classes, image_sampler, switched_on
+from detectron_libra.builders.imbalance import (
+    ASSIGNERS,
+    BOX_LOSSES,
+    DENSE_CLASS_LOSSES,
+    IMAGE_SAMPLERS,
+    REGION_CLASS_LOSSES,
+    counts_of_classes,
+    image_sampler,
+    switched_on,
+)
+from detectron_libra.config import KEYS
 from detectron_libra.data.image_sampling import RepeatFactor
 from detectron_libra.geometry import GEOMETRIES
 from detectron_libra.modeling.atss import ATSS
 from detectron_libra.modeling.class_losses import CrossEntropyLoss, FocalLoss
+from detectron_libra.modeling.class_weights import KINDS as WEIGHT_KINDS
 from detectron_libra.modeling.class_weights import class_weights
 from detectron_libra.modeling.giou import GIoULoss
 from detectron_libra.modeling.losses import SmoothL1Loss
@@ -77,6 +88,15 @@ def test_boxes_and_anchors_keep_the_geometry(kind, geometry):
 
 def test_the_sampler_has_its_threshold():
     assert image_sampler(config("retinanet", **REPEATED)) == RepeatFactor(0.5)
+
+
+def test_every_name_of_a_slot_makes_something():
+    """A name in the schema that no dict has would be an error of ours at a user's desk."""
+    assert set(KEYS["DATA.SAMPLER.KIND"].choices) == set(IMAGE_SAMPLERS)
+    assert set(KEYS["ASSIGNER.KIND"].choices) == set(ASSIGNERS)
+    assert set(KEYS["LOSS.BOX.KIND"].choices) == set(BOX_LOSSES)
+    assert set(KEYS["LOSS.CLASSIFIER.KIND"].choices) == set(DENSE_CLASS_LOSSES) | set(REGION_CLASS_LOSSES)
+    assert set(KEYS["LOSS.CLASS_WEIGHTS.KIND"].choices) == set(WEIGHT_KINDS) | {"none"}
 
 
 def learning(kind, folder, changes, steps=40):

@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 
-from detectron_libra.engine.guard import Guard, Step, memory_errors_named
+from detectron_libra.engine.guard import Guard, Step, memory_errors_named, require_finite
 from detectron_libra.engine.optim import build_optimizer
 from detectron_libra.errors import RunError
 from tests.engine.toy import Data, Toy, run
@@ -50,7 +50,24 @@ class Spoiled(Data):
 def test_a_run_stops_at_the_bad_step_and_keeps_the_last_good_checkpoint(tmp_path):
     with pytest.raises(RunError, match="iteration 7 .*image_14.jpg"):
         run(tmp_path, loader=Spoiled(0, 24))
-    assert sorted(os.listdir(tmp_path)) == ["metrics.jsonl", "model_iter4.pt"]
+    assert sorted(os.listdir(tmp_path)) == ["metrics.jsonl", "model_iter4.pt", "nonfinite_iter7.pt"]
+
+
+def test_a_finite_gradient_whose_update_is_not_finite_is_refused():
+    model = Toy()
+    with pytest.raises(RunError, match="gradient norm 1e\\+20"):
+        Guard(build_optimizer(model, lr=1e19)).check(
+            Step(7, 1e19, {"cls": torch.ones(())}, torch.tensor(1e20), Data(0, 9).batch(7)), torch.ones(())
+        )
+
+
+def test_weights_that_are_not_finite_are_named_before_they_would_be_saved():
+    model = Toy()
+    require_finite(model, 7)
+    with torch.no_grad():
+        model.norm.bias[1] = float("nan")
+    with pytest.raises(RunError, match="norm.bias is not finite after iteration 7.*nothing is saved"):
+        require_finite(model, 7)
 
 
 def test_a_gradient_that_is_not_finite_leaves_the_weights_alone():
@@ -92,3 +109,23 @@ def test_on_a_gpu_the_error_comes_one_step_later_and_the_weights_stay():
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     with pytest.raises(RunError, match="iteration 7"):
         guard.flush()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu_a_first_step_that_is_skipped_leaves_everything_as_it_was():
+    """Statistics are put back on the device; momentum, which has no value yet, does not take one from the memory."""
+    model = torch.nn.BatchNorm1d(4).cuda()
+    optimizer, told = build_optimizer(model, lr=0.1), []
+    buffers, one = [model.running_mean, model.running_var], torch.ones((), device="cuda")
+    guard = Guard(optimizer, on_bad=told.append, buffers=buffers)
+    before = copy.deepcopy(model.state_dict())
+    guard.remember()
+    model(torch.full((3, 4), float("nan"), device="cuda")).sum().backward()
+    assert guard.check(step_of(model, {"cls": one * float("nan")}, one), one * float("nan"))
+    optimizer.step()
+    assert not told
+    guard.flush()
+    assert [step.iteration for step in told] == [7]
+    after = model.state_dict()
+    assert all(torch.equal(after[k], before[k]) for k in ("weight", "bias", "running_mean", "running_var"))
+    assert all((state["momentum_buffer"] == 0).all() for state in optimizer.state.values())

@@ -9,7 +9,7 @@ from detectron_libra.geometry import GEOMETRIES
 from detectron_libra.modeling.box_coding import encode
 from detectron_libra.modeling.fast_rcnn_loss import fast_rcnn_losses
 from detectron_libra.modeling.giou import GIoULoss
-from detectron_libra.modeling.layout import cat_levels
+from detectron_libra.modeling.layout import cat_levels, gather_rows
 from detectron_libra.modeling.overlap import generalised_iou, paired_iou
 from detectron_libra.ops.match_boxes import pairwise_iou
 from tests.modeling.scenes import targets
@@ -111,6 +111,30 @@ def test_a_retinanet_sums_over_its_positives_and_divides_by_the_foreground(geome
     losses["bbox"].backward()
     gradient = cat_levels([d.grad for d in raw[1]], 4).any(2)
     assert torch.equal(gradient, m.labels > 0)
+
+
+def test_all_anchors_with_a_mask_give_what_the_positives_alone_give():
+    """The way of a GPU, where nobody asks which anchors are positive, on the same numbers."""
+    found, geometry = targets(OBJECTS, OBJECTS[:1], []), rule().geometry
+    alone, masked = outputs(3), outputs(3)
+    m, anchors = match(found, alone[2], rule()), torch.cat(alone[2])
+    positive = m.labels > 0
+    chosen = {"positive": positive, "index": m.index, "extent": geometry.extent, "normalizer": 5.0}
+    value = LOSS.on_matches(alone[1], anchors, found.boxes, **chosen)
+    other = LOSS.on_regions(
+        cat_levels(masked[1], 4).flatten(0, 1),
+        anchors.repeat(3, 1),
+        gather_rows(found.boxes, m.index).flatten(0, 1),
+        learns=positive.flatten(),
+        box_weights=(1, 1, 1, 1),
+        extent=geometry.extent,
+        normalizer=5.0,
+    )
+    torch.testing.assert_close(value, other)
+    value.backward()
+    other.backward()
+    for a, b in zip(alone[1], masked[1], strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
 
 
 @EXTENTS

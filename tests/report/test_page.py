@@ -6,6 +6,7 @@ import math
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -95,6 +96,7 @@ def test_numbers_are_short_and_lose_no_size():
     wanted = ["0", "0.5", "12.3", "123k", "9999", "2.5M", "3e12", "1.2e-4", "-0.25", "1500"]
     assert [number(v) for v in values] == wanted
     assert [number(v) for v in (None, math.nan, -math.inf, 10**400, True)] == ["–"] * 5
+    assert [number(v) for v in (np.float32(0.5), np.int64(7), np.float64("nan"))] == ["0.5", "7", "–"]
     assert [percent(v) for v in (0.1234, 1.0, None)] == ["12.3", "100.0", "–"]
 
 

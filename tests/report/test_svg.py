@@ -3,6 +3,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -97,6 +98,21 @@ def test_a_histogram_is_as_high_as_its_counts_over_bins_as_wide_as_theirs():
     assert ground == y3 == last
     assert ground - y2 == pytest.approx(4 * (ground - y1), abs=0.05)
     assert x3 - x2 == pytest.approx(2 * (x1 - x0), abs=0.05) and x2 - x1 == pytest.approx(x1 - x0, abs=0.05)
+
+
+def test_arrays_are_drawn_as_lists_are():
+    values = [1.0, 3.0, 2.0]
+    array = np.array(values, np.float32)
+    draw = lambda x, y: line_plot([Series("", x, y)], title="line")  # noqa: E731
+    assert draw(np.arange(3), array) == draw([0, 1, 2], values)
+    bars = lambda y: bar_plot("abc", {"n": y}, errors={"n": y}, title="bars")  # noqa: E731
+    assert bars(array) == bars(values)
+    counts = array.astype(np.int64)
+    assert histogram(np.arange(4), {"n": counts}, title="h") == histogram(
+        range(4), {"n": [1, 3, 2]}, title="h"
+    )
+    names = {"rows": ["a"], "columns": ["b", "c", "d"], "title": "heat"}
+    assert heat_map(array[None], **names) == heat_map([values], **names)
 
 
 def test_a_heat_map_writes_every_value_and_fills_cells_by_size():

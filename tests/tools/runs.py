@@ -115,17 +115,23 @@ def train_as_users_do(folder: Path) -> Trained:
     return Trained(config, folder / "out", Done(done.returncode, done.stdout, done.stderr))
 
 
-def run(tool: str, *words, after: tuple[int, Callable[[], None]] | None = None) -> Done:
+def run(
+    tool: str,
+    *words,
+    after: tuple[int, Callable[[], None]] | None = None,
+    before: Callable[[], None] | None = None,
+) -> Done:
     """A tool in a process of its own, forked where everything is imported already.
 
     Args:
         tool: name of a file of tools/; words: its arguments.
         after: (iteration, function of a module) that is called in the process once that iteration is done.
+        before: function of a module that is called in the process before the tool is.
     """
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
         texts = [str(w) for w in words]
-        process = _context().Process(target=_child, args=(tool, texts, str(out), str(err), after))
+        process = _context().Process(target=_child, args=(tool, texts, str(out), str(err), after, before))
         process.start()
         process.join(LIMIT_S)
         if process.exitcode is None:
@@ -170,13 +176,15 @@ def _context():
     return context
 
 
-def _child(tool: str, words: list[str], out: str, err: str, after) -> None:
+def _child(tool: str, words: list[str], out: str, err: str, after, before) -> None:
     for place, number in ((out, 1), (err, 2)):
         handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(handle, number)
         os.close(handle)
     if after:
         _call_after(*after)
+    if before:
+        before()
     os.chdir(ROOT)
     os.environ["no_proxy"] = "127.0.0.1"  # where the servers of tests are
     sys.argv = [tool, *words]

@@ -145,7 +145,7 @@ class RegionHead(nn.Module):
             sample.valid.flatten(),
             box_weights=self.box_weights,
             extent=extent,
-            box_loss=self.box_loss,  # type: ignore[arg-type]
+            box_loss=self.box_loss,
             class_loss=self.class_loss,
             boxed=(match.iou.gather(1, sample.index) >= self.box_threshold).flatten(),
         )

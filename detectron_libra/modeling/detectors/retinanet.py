@@ -57,7 +57,7 @@ class RetinaNet(Trunk):
             *self.score_anchors(levels),
             batch.targets,
             rule=self.rule,
-            box_loss=self.box_loss,  # type: ignore[arg-type]
+            box_loss=self.box_loss,
             class_loss=self.class_loss,
         )
 
