@@ -36,6 +36,7 @@ def measured(trained, tmp_path_factory):
 def test_both_files_are_written_and_the_page_is_named(measured):
     file, done, values, page = measured
     assert done.out.splitlines()[-1] == str(file.parent / "out/imbalance/imbalance.html")
+    assert [place.name for place in (file.parent / "out").iterdir()] == ["imbalance"]
     assert list(values) == SECTIONS
     assert values["data"]["images"] == 9 and values["sample"]["of"] == "anchors"
     assert set(values["feature"]["levels"]) == {"P3", "P4", "P5"}
@@ -103,6 +104,24 @@ def test_a_source_per_image_splits_the_tables(config, trained):
     assert sum(one["boxes"] for one in sources.values()) == values["data"]["boxes"]
     assert all({"anchor_recall", "suspicious", "classes", "size"} <= set(one) for one in sources.values())
     assert "Source: &lt;stock&gt;" in page and "<stock>" not in page
+
+
+def test_what_is_in_the_slots_of_the_imbalance_kit_is_measured_and_stays(config):
+    kit = {
+        "LIBRA.BALANCED_L1.ON": "False",
+        "LOSS.BOX.KIND": "giou",
+        "LOSS.CLASS_WEIGHTS.KIND": "inverse",
+        "ASSIGNER.KIND": "atss",
+        "DATA.SAMPLER.KIND": "repeat_factor",
+    }
+    words = [part for pair in kit.items() for part in pair]
+    values = measure(config, *words)[1]
+    told = " ".join(one["finding"] for one in values["advice"])
+    assert "LOSS.CLASS_WEIGHTS.KIND inverse" in told and "LOSS.BOX.KIND giou" in told
+    for one in values["advice"]:
+        follow = config.with_name("follow.yaml")
+        follow.write_text(f"_BASE_: {config}\n{one['yaml']}")
+        load_config(follow, words)
 
 
 def stored_proposals(images, file):
