@@ -76,7 +76,7 @@ def test_the_page_needs_nothing_from_elsewhere(measured):
 
 def test_the_same_seed_gives_the_same_file(measured, trained, config):
     assert measure(config, "--weights", trained.weights)[1] == measured[2]
-    other = measure(config, "--weights", trained.weights, "RNG_SEED", 4)[1]
+    other = measure(config, "--weights", trained.output, "RNG_SEED", 4)[1]  # the folder of the run
     assert other["data"] == measured[2]["data"] and other["sample"] != measured[2]["sample"]
 
 
@@ -162,6 +162,7 @@ def test_the_r_cnn_family_is_measured(kind, trained, tmp_path):
 def test_what_cannot_be_measured_is_refused_in_one_line(config, trained, tmp_path):
     refused(run("measure_imbalance.py", "--cfg", config, "--images", 0), 2, "--images", "0")
     refused(run("measure_imbalance.py", "--cfg", tmp_path / "gone.yaml"), 2, "gone.yaml")
+    refused(run("measure_imbalance.py", "--cfg", config, "--weights", tmp_path), 3, "no weights", tmp_path)
     refused(
         run("measure_imbalance.py", "--cfg", config, "--weights", tmp_path / "w.pt"), 3, "--weights", "w.pt"
     )
