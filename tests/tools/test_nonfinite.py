@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from detectron_libra.engine import checkpoint, replay, step
+from detectron_libra.report.history import read_history
 from tests.tools.runs import losses, refused, run
 
 TRAIN = ["train_net.py", "--skip-test", "--cfg"]
@@ -48,6 +49,7 @@ def test_skip_goes_on_and_says_so(config, folder):
     done = run(*TRAIN, config, "TRAIN.ON_NONFINITE", "skip", after=(4, spoil_the_next_step))
     assert done.code == 0, done.err
     assert "step left out, number 1" in done.out and (folder / "nonfinite_iter5.pt").exists()
+    assert len(read_history((folder / "metrics.jsonl").read_text().splitlines()).steps) == 8, "for the report"
     final = checkpoint.latest(folder).state
     assert final["iteration"] == 7 and all(v.isfinite().all() for v in final["model"].values())
 
