@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -45,6 +46,16 @@ def remove_leftovers(folder: Path | str) -> int:
     for path in leftovers:
         path.unlink(missing_ok=True)
     return len(leftovers)
+
+
+def native_path(path: str) -> str:
+    """A path in the bytes of UTF-8, where the locale would spell its letters otherwise or not at all (``LC_ALL=C``)."""
+    if sys.getfilesystemencoding().lower() in ("utf-8", "utf8"):
+        return path
+    try:
+        return os.fsdecode(path.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        return path
 
 
 def ensure_writable(folder: Path | str) -> Path:

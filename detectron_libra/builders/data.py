@@ -13,7 +13,7 @@ from detectron_libra.builders.rules import geometry_of
 from detectron_libra.config.schema import Config
 from detectron_libra.data.batches import Preparation
 from detectron_libra.data.catalog import FILE_PREFIXES, find, find_voc
-from detectron_libra.data.check import check_dataset, load_checked
+from detectron_libra.data.check import look_at_images, survey_coco
 from detectron_libra.data.coco import Dataset, read_class_names
 from detectron_libra.data.loader import Loader, build_test_loader, build_train_loader
 from detectron_libra.data.shapes import make_shapes
@@ -60,6 +60,20 @@ def load_dataset(
     Raises:
         UsageError: the name is not known. InputError: the set has faults.
     """
+    dataset = survey_dataset(cfg, name, class_names=class_names, training=training)
+    dataset.report()
+    return dataset
+
+
+def survey_dataset(
+    cfg: Config, name: str, *, class_names: tuple[str, ...] | None = None, training: bool = False
+) -> Dataset:
+    """As load_dataset, but faults are left in ``problems``.
+
+    Raises:
+        UsageError: the name is not known. InputError: the annotations cannot be read at all.
+    """
+    level = cfg.DATA.CHECK
     min_area = cfg.TRAIN.GT_MIN_AREA if training else -1
     voc = find_voc(name, cfg.DATASETS)
     if voc:
@@ -76,15 +90,14 @@ def load_dataset(
             min_area=min_area,
             strict=False,
         )
-        check_dataset(dataset, level=cfg.DATA.CHECK, workers=workers(cfg))
-        return dataset
+        return look_at_images(dataset, level=level, workers=workers(cfg))
     folder, annotations = locate(cfg, name)
-    return load_checked(
+    return survey_coco(
         name,
         folder,
         annotations,
         extent=geometry_of(cfg).extent,
-        level=cfg.DATA.CHECK,
+        level=level,
         workers=workers(cfg),
         class_names=class_names,
         need_boxes=training,

@@ -12,12 +12,13 @@ from torch import nn
 from torch.optim import Optimizer
 
 from detectron_libra.builders import session
-from detectron_libra.builders.data import count_classes, load_test_datasets, load_train_datasets, train_loader
+from detectron_libra.builders.data import count_classes, train_loader
 from detectron_libra.builders.detector import build_detector, loss_weights
 from detectron_libra.builders.imbalance import counts_of_classes, switched_on
 from detectron_libra.builders.recall import TASK
 from detectron_libra.builders.report import check_expectations, measure
 from detectron_libra.builders.run_report import reported
+from detectron_libra.builders.sets import load_datasets
 from detectron_libra.builders.solver import build_solver, warn_of_missing_processes
 from detectron_libra.builders.start import Start, copy_weights, find_start, refuse_changes, remove_earlier
 from detectron_libra.builders.testing import detect_on, precision_of, test_datasets
@@ -103,9 +104,8 @@ def prepare(cfg: Config, folder: Path, skip_test: bool) -> Run:
     """Set up the process, read and check every data set before anything is trained."""
     device = session.start(cfg)
     session.seed(cfg.RNG_SEED)
-    train_sets = load_train_datasets(cfg)
+    train_sets, test_sets = load_datasets(cfg, testing=not skip_test)
     names = train_sets[0].class_names
-    test_sets = [] if skip_test else load_test_datasets(cfg, names)
     if not skip_test:
         check_expectations(cfg, test_sets)
     cfg = infer(with_values(cfg, {"MODEL.NUM_CLASSES": count_classes(cfg, names)}))

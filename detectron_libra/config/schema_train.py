@@ -85,7 +85,8 @@ class Data:
     )
     CHECK: str = key(
         "quick",
-        "Check of the data sets before the first step: full decodes every image, quick reads headers.",
+        "Check of all data sets before the first step, by the worker processes: full decodes every image; quick "
+        "reads header and end of each, and decodes those that look cut.",
         choices=("full", "quick", "off"),
     )
     SAMPLER: Sampler = section(Sampler)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -51,15 +51,15 @@ def look_at_boxes(xywh: np.ndarray, sizes: np.ndarray, faults: Faults) -> None:
 
 
 def clean_boxes(
-    xywh: np.ndarray, sizes: np.ndarray, names: list[str], faults: Faults, extent: float
+    xywh: np.ndarray, sizes: np.ndarray, tell: Callable[[str, str, int, str], None], extent: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Corners clipped to the image, and which boxes are usable.
 
     Args:
         xywh: (M, 4) float64 x y width height in pixels.
         sizes: (M, 2) float64 height and width of each box's image in pixels.
-        names: M annotation ids for messages.
-        faults: where dropped, clipped and faulty boxes are noted.
+        tell: called for every dropped, clipped and faulty box with the level and the kind of the fault, the row
+            of the box, and the numbers where they are the fault.
         extent: of the geometry, see geometry.Geometry.
 
     Returns:
@@ -70,7 +70,7 @@ def clean_boxes(
     finite = np.isfinite(xywh).all(axis=1)
     for k in np.flatnonzero(~finite):
         shown = ", ".join(f"{v:g}" for v in xywh[k])
-        faults.add(ERROR, "not finite; correct or remove it", f"annotation {names[k]}: bbox [{shown}]")
+        tell(ERROR, "not finite; correct or remove it", int(k), f": bbox [{shown}]")
     xywh = np.where(
         finite[:, None], xywh, [0.0, 0.0, 2.0, 2.0]
     )  # told already: let it pass the rest unnoticed
@@ -89,8 +89,8 @@ def clean_boxes(
         (negative, DROP, "negative width or height"),
         (outside, DROP, "outside the image"),
         (flat, DROP, "nothing left between the first and the last pixel"),
-        (over, NOTE, "boxes partly outside the image, clipped to it; annotation ids"),
+        (over, NOTE, "boxes partly outside the image, clipped to it"),
     ):
         for k in np.flatnonzero(mask):
-            faults.add(level, text, names[k])
+            tell(level, text, int(k), "")
     return clipped, finite & ~empty & ~outside & ~flat

@@ -4,21 +4,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from typing import Any
 
-from tqdm import tqdm
-
-from detectron_libra.data import images
 from detectron_libra.data.coco import Dataset, Record, load_coco
-from detectron_libra.data.faults import ERROR, Faults
-from detectron_libra.errors import InputError
-
-LEVELS = ("off", "quick", "full")
+from detectron_libra.data.faults import ERROR, Faults, Place
+from detectron_libra.data.survey import survey
 
 
 def load_checked(
+    name: str, image_dir: str, annotation_file: str, *, extent: float, level: str = "quick", **options: Any
+) -> Dataset:
+    """survey_coco, whose arguments these are; what is odd is logged, what is wrong raised.
+
+    Raises:
+        InputError: one line with everything that was found.
+    """
+    dataset = survey_coco(name, image_dir, annotation_file, extent=extent, level=level, **options)
+    dataset.report()
+    return dataset
+
+
+def survey_coco(
     name: str,
     image_dir: str,
     annotation_file: str,
@@ -31,16 +37,16 @@ def load_checked(
     min_area: float = -1,
     file_prefix: str = "",
 ) -> Dataset:
-    """coco.load_coco and check_dataset, so that faults of the JSON and of the images are told together.
+    """coco.load_coco and look_at_images, so that faults of the JSON and of the images are told together.
 
     Args:
-        level, workers: as in check_dataset; the others as in load_coco.
+        level, workers: as in look_at_images; the others as in load_coco.
 
     Returns:
-        Dataset.
+        Dataset; its ``problems`` hold every fault.
 
     Raises:
-        InputError: one line with everything that was found.
+        InputError: the annotation file cannot be read at all.
     """
     dataset = load_coco(
         name,
@@ -53,73 +59,48 @@ def load_checked(
         file_prefix=file_prefix,
         strict=False,
     )
-    check_dataset(dataset, level=level, workers=workers)
-    return dataset
+    return look_at_images(dataset, level=level, workers=workers)
 
 
-def check_dataset(dataset: Dataset, *, level: str = "quick", workers: int = 0) -> Faults:
-    """Log what is odd about a data set, raise for what is wrong.
+def look_at_images(dataset: Dataset, *, level: str = "quick", workers: int = 0) -> Dataset:
+    """Note unreadable images in ``dataset.problems``; when every file is absent, once with the folder.
 
     Args:
         dataset: from ``load_coco(..., strict=False)``.
-        level: ``off`` looks at the entries only, ``quick`` at the header of every image too, ``full``
-            decodes them.
-        workers: threads that read images (decoding releases Python's lock); 0 reads in this one.
+        level: ``off`` looks at no image, ``quick`` and ``full`` at every one, see survey.survey.
+        workers: processes that read images; 0 reads in this one.
 
     Returns:
-        The faults, none of them an error.
-
-    Raises:
-        InputError: one line naming files and ids; the log has every kind.
+        The same data set.
     """
-    assert level in LEVELS, level
-    faults = dataset.problems or Faults(dataset.annotation_file)
-    if level != "off":
-        _look_at_images(dataset, faults, level, workers)
-    faults.report()
-    return faults
-
-
-def _look_at_images(dataset: Dataset, faults: Faults, level: str, workers: int) -> None:
-    """Note unreadable images; when every file is absent, once with the folder."""
+    if level == "off":
+        return dataset
+    faults = dataset.problems
+    assert faults is not None
     records = [r for r in dataset.records if r.file]  # an entry without file_name is noted already
     missing = [r for r in records if not os.path.lexists(r.file)]
     if missing and len(missing) == len(records):
         what = "none of its files is there" if os.path.isdir(dataset.image_dir) else "no such folder"
         text = f"{what}: looked for {len(missing)} images, the first {os.path.basename(missing[0].file)}"
         faults.add(ERROR, text, f"image folder {dataset.image_dir}")
-        return
+        return dataset
     for record in missing:
         text = f"no such image file in {dataset.image_dir}"
-        faults.add(ERROR, text, f"image {record.image_id!r}: {record.file}{_other_case(record.file)}")
+        _note(faults, record, text, _other_case(record.file))
     gone = {r.file for r in missing}
     there = [r for r in records if r.file not in gone]
-    for record, text in zip(there, _results(there, level, workers, dataset.name), strict=True):
+    found = survey(
+        [(r.file, (r.height, r.width)) for r in there], level=level, workers=workers, name=dataset.name
+    )
+    for record, text in zip(there, found, strict=True):
         if text:
-            faults.add(ERROR, text, f"image {record.image_id!r}: {record.file}")
+            _note(faults, record, text)
+    return dataset
 
 
-def _results(records: list[Record], level: str, workers: int, name: str) -> Iterator[str]:
-    look = partial(_look, level=level)
-    bar = partial(tqdm, total=len(records), desc=f"checking {name}", unit="image", delay=1, disable=None)
-    if workers < 1:
-        yield from bar(map(look, records))
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        yield from bar(pool.map(look, records))
-
-
-def _look(record: Record, level: str) -> str:
-    """What is wrong with one image, empty for nothing."""
-    size = (record.height, record.width)
-    try:
-        if level == "full":
-            images.read_image(record.file, size=size)
-        else:
-            images.check_size(record.file, size)
-    except InputError as e:
-        return str(e).removeprefix(f"{record.file}: ")
-    return ""
+def _note(faults: Faults, record: Record, text: str, hint: str = "") -> None:
+    place = Place("images", -1, record.file, record.image_id)
+    faults.add(ERROR, text, f"image {record.image_id!r}: {record.file}{hint}", place)
 
 
 def _other_case(file: str) -> str:

@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
@@ -15,13 +12,14 @@ import torch
 from torch import Tensor
 
 from detectron_libra.data import entries
+from detectron_libra.data.annotations import read_annotations
 from detectron_libra.data.faults import Faults
+from detectron_libra.data.json_file import read_json
+from detectron_libra.data.packed import Texts, pack_ids
 from detectron_libra.errors import InputError
 
-log = logging.getLogger(__name__)
-
-#: A JSON of this many bytes takes seconds to read: worth a line.
-LARGE_JSON = 50_000_000
+#: Keys that no box detector reads and that fill most of a file.
+UNUSED = ("segmentation", "keypoints")
 
 
 @dataclass(frozen=True)
@@ -55,20 +53,20 @@ class Records(Sequence[Record]):
     """Records cut out of packed arrays when asked for: workers share the arrays, not objects per box.
 
     Attributes:
-        ids, files, sources: one per image.
+        ids, files, sources: one per image, see packed.pack_ids and packed.Texts.
         sizes: (N, 2) int64, height and width in pixels.
         starts: (N + 1,) int64, where the boxes of each image begin.
         boxes, classes, crowd: of all images, as in Record.
     """
 
-    ids: tuple[int | str, ...]
-    files: tuple[str, ...]
+    ids: Sequence[int | str]
+    files: Sequence[str]
     sizes: Tensor
     starts: Tensor
     boxes: Tensor
     classes: Tensor
     crowd: Tensor
-    sources: tuple[str, ...]
+    sources: Sequence[str]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -134,6 +132,15 @@ class Dataset:
     annotated: bool = True
     voc: VocSplit | None = None
 
+    def report(self) -> None:
+        """Log what is odd about it.
+
+        Raises:
+            InputError: for what is wrong with it; one line.
+        """
+        if self.problems is not None:
+            self.problems.report()
+
 
 def load_coco(
     name: str,
@@ -158,7 +165,7 @@ def load_coco(
         need_boxes: refuse a file without a box to learn from (a training set).
         min_area: annotations of a smaller area (boxes.stated_area) are dropped, in square pixels; -1 drops none.
         file_prefix: put before every file name (see catalog.FILE_PREFIXES).
-        strict: raise for faulty entries; False leaves them in ``problems`` for check.check_dataset.
+        strict: raise for faulty entries; False leaves them in ``problems``.
 
     Returns:
         Dataset; boxes are clipped to the image, and those without area or outside are dropped and counted.
@@ -169,7 +176,7 @@ def load_coco(
     Source: Detectron's datasets/json_dataset.py.
     """
     return from_content(
-        read_json(annotation_file),
+        read_json(annotation_file, leave_out=UNUSED),
         name,
         image_dir,
         annotation_file,
@@ -194,26 +201,31 @@ def from_content(
     min_area: float = -1,
     file_prefix: str = "",
     strict: bool = True,
+    keep_all: bool = False,
 ) -> Dataset:
-    """A data set from what a COCO file would hold; arguments as in load_coco, which reads it from one."""
-    faults = Faults(annotation_file)
+    """A data set from what a COCO file would hold; arguments as in load_coco, which reads it from one.
+
+    Args:
+        keep_all: of Faults.
+    """
+    faults = Faults(annotation_file, keep_all=keep_all)
     entries.require_keys(content, annotation_file, need_boxes)
     categories = entries.read_categories(content["categories"], faults, class_names)
     images = entries.read_images(content["images"], image_dir, file_prefix, faults)
     listed = content.get("annotations", [])
-    boxes = entries.read_annotations(listed, images, categories, faults, extent, min_area)
+    boxes = read_annotations(listed, images, categories, faults, extent, min_area)
     if need_boxes and not faults.error_lines() and not (~boxes.crowd).any():
         faults.add("error", "no usable box in it: every annotation is a crowd or was dropped", "annotations")
     order = np.argsort(boxes.image, kind="stable")
     records = Records(
-        ids=tuple(images.ids),
-        files=tuple(images.files),
+        ids=pack_ids(images.ids),
+        files=Texts.of(images.files),
         sizes=torch.tensor(images.sizes, dtype=torch.int64).reshape(-1, 2),
         starts=torch.from_numpy(np.searchsorted(boxes.image[order], np.arange(len(images.ids) + 1))),
         boxes=torch.from_numpy(boxes.boxes[order]),
         classes=torch.from_numpy(boxes.classes[order]),
         crowd=torch.from_numpy(boxes.crowd[order]),
-        sources=tuple(images.sources),
+        sources=Texts.of(images.sources),
     )
     dataset = Dataset(
         name,
@@ -226,7 +238,7 @@ def from_content(
         "annotations" in content,
     )
     if strict:
-        faults.report()
+        dataset.report()
     return dataset
 
 
@@ -238,39 +250,3 @@ def read_class_names(annotation_file: str) -> tuple[str, ...]:
     if faults.error_lines() or not categories.names:
         raise InputError(f"{annotation_file}: {'; '.join(faults.error_lines()) or 'no categories in it'}")
     return categories.names
-
-
-def read_json(file: str) -> dict[str, Any]:
-    """The top-level object of a JSON file in UTF-8, with or without a byte order mark.
-
-    Raises:
-        InputError: absent, empty, another encoding, a syntax error (with line and column), or not an object.
-    """
-    try:
-        size = os.path.getsize(file)
-        if size > LARGE_JSON:
-            log.info("reading %s (%d MB)", file, size // 1_000_000)
-        with open(file, "rb") as stream:
-            raw = stream.read()
-    except FileNotFoundError as e:
-        raise InputError(f"{file}: no such annotation file; check DATASETS.<name>.ANN_FN") from e
-    except (OSError, ValueError) as e:
-        raise InputError(
-            f"{file}: the annotation file cannot be read: {getattr(e, 'strerror', None) or e}"
-        ) from e
-    if not raw.strip():
-        raise InputError(f"{file}: the annotation file is empty ({len(raw)} bytes); export it again")
-    try:
-        content = json.loads(raw.decode("utf-8-sig"))
-    except UnicodeDecodeError as e:
-        kind = "UTF-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "no UTF-8"
-        raise InputError(f"{file}: the text is {kind} (byte {e.start}); save it as UTF-8") from e
-    except json.JSONDecodeError as e:
-        cut = " (the file ends too early: cut?)" if e.pos >= len(e.doc.rstrip()) - 1 else ""
-        raise InputError(f"{file}: no JSON at line {e.lineno} column {e.colno}: {e.msg}{cut}") from e
-    except (RecursionError, ValueError) as e:
-        raise InputError(f"{file}: no usable JSON: {e}") from e
-    if not isinstance(content, dict):
-        hint = " (detection results?)" if isinstance(content, list) else ""
-        raise InputError(f"{file}: not a COCO data set: the top level is a {type(content).__name__}{hint}")
-    return content

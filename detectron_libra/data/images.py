@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import warnings
 import zlib
@@ -32,6 +33,11 @@ DAMAGED = (
     OverflowError,
 )
 
+#: First and last bytes of formats that have an end of their own, and most bytes that are looked at.
+_ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG\r\n\x1a\n": b"IEND\xaeB`\x82", b"GIF8": b"\x00;"}
+_START, _END = 8, 8
+
+_ABSENT = "no such image file; check IM_DIR and the file_name entries"
 _EXIF_ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -90,6 +96,7 @@ def read_size(file: str) -> tuple[int, int]:
     Raises:
         InputError: the header cannot be read.
     """
+    check_plain(file)
     with _open(file) as image:
         return _sizes(image)[1]
 
@@ -104,11 +111,57 @@ def check_size(file: str, size: tuple[int, int]) -> None:
         _turn(image, file, size)
 
 
+def check_plain(file: str) -> None:
+    """Refuse a pipe or a device, from which a reader would wait for ever.
+
+    Raises:
+        InputError: the file is none that is plain, or is not there.
+    """
+    try:
+        mode = os.stat(file).st_mode
+    except FileNotFoundError as e:
+        raise InputError(f"{file}: {_ABSENT}") from e
+    except (OSError, ValueError) as e:
+        raise InputError(f"{file}: cannot be opened ({_reason(e)})") from e
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise InputError(f"{file}: {kind}, not an image; remove its entry")
+
+
+def check_end(file: str) -> None:
+    """Look at the last bytes of a file; decode it where they are not the end of a whole image.
+
+    A file that was cut short keeps its header, and a decoder tells only once it has come to the cut.
+
+    Raises:
+        InputError: the image is damaged.
+    """
+    try:
+        with open(file, "rb") as stream:
+            start = stream.read(_START)
+            length = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, length - _END))
+            end = stream.read()
+    except OSError as e:
+        raise InputError(f"{file}: cannot be opened ({_reason(e)})") from e
+    if not _is_whole(start, end, length):
+        read_image(file)
+
+
+def _is_whole(start: bytes, end: bytes, length: int) -> bool:
+    """Whether first and last bytes and the length in bytes are those of a whole file."""
+    if start.startswith(b"RIFF"):
+        return length == int.from_bytes(start[4:8], "little") + 8
+    if start.startswith(b"BM"):
+        return length == int.from_bytes(start[2:6], "little")
+    return any(start.startswith(first) and end.endswith(last) for first, last in _ENDS.items())
+
+
 def _open(file: str) -> Image.Image:
     try:
         image = Image.open(file, formats=FORMATS)
     except FileNotFoundError as e:
-        raise InputError(f"{file}: no such image file; check IM_DIR and the file_name entries") from e
+        raise InputError(f"{file}: {_ABSENT}") from e
     except Image.DecompressionBombError as e:
         raise InputError(f"{file}: over the limit of {MAX_PIXELS} pixels; make it smaller") from e
     except Image.UnidentifiedImageError as e:

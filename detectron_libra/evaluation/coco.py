@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""COCO average precision of boxes, computed by pycocotools on ground truth built in memory.
+"""COCO average precision of boxes, as pycocotools computes it, on ground truth built in memory.
 
 pycocotools wants numeric, unique annotation ids (0 counts as "no match"), and ``iscrowd`` and ``area`` on
 every annotation. Files in the wild lack them, so images, classes and annotations are numbered anew here.
@@ -12,7 +12,7 @@ import io
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,14 @@ from pycocotools.cocoeval import COCOeval
 
 from ..errors import InputError
 from ..structures import Detections
+from . import fast
 from .arrays import Id, class_keys, numpy_of, records_by_id
 
 #: The six numbers of a COCO box table, in pycocotools' and Detectron's order.
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 DETECTIONS_PER_IMAGE = 100
+#: Places of .5 and .75 among the thresholds .50:.05:.95.
+IOU_50, IOU_75 = 0, 5
 #: What files write for a crowd; anything else is an object, as it is for training.
 CROWD = (1, "1", "true", "True")
 
@@ -54,20 +57,22 @@ def evaluate_coco(dataset: Any, detections: Mapping[Id, Detections], *, extent: 
         InputError: the annotation file cannot be read any more.
     """
     names = class_keys(dataset)
-    evaluation = run_coco(dataset, detections, extent=extent)
-    result: dict = {key: _known(value) for key, value in zip(METRICS, evaluation.stats, strict=False)}
-    # precision: (IoU thresholds, recalls, classes, areas, detections per image); -1 where nothing is to be
-    # found.
-    precision = evaluation.eval["precision"][:, :, :, 0, -1]
-    result["per_class"] = {
-        name: _known(precision[:, :, k].mean()) if (precision[:, :, k] > -1).any() else None
-        for k, name in enumerate(names)
-    }
+    truth, found, images = coco_boxes(dataset, detections, extent=extent)
+    classes = range(1, len(names) + 1)
+    # (IoU thresholds, recalls, classes, areas, detections per image); -1 where nothing is to be found.
+    precision = fast.precision(truth, found, images, classes, reference=_precision)[..., -1]
+    every, (at_50, at_75) = precision[..., 0], (precision[k, ..., 0] for k in (IOU_50, IOU_75))
+    by_area = [precision[..., k] for k in range(1, precision.shape[-1])]
+    values = (_mean(p) for p in (every, at_50, at_75, *by_area))
+    result: dict = dict(zip(METRICS, values, strict=True))
+    result["per_class"] = {name: _mean(every[:, :, k]) for k, name in enumerate(names)}
     return result
 
 
-def run_coco(dataset: Any, detections: Mapping[Id, Detections], *, extent: float) -> COCOeval:
-    """pycocotools' own evaluation, done: of classes 1..C-1 and images 1..N in ascending order of id.
+def coco_boxes(
+    dataset: Any, detections: Mapping[Id, Detections], *, extent: float
+) -> tuple[list[dict], list[dict], range]:
+    """True boxes and detections as COCO dicts, and the numbers that the images get, 1..N in order of their ids.
 
     Args, Raises:
         As :func:`evaluate_coco`.
@@ -78,7 +83,17 @@ def run_coco(dataset: Any, detections: Mapping[Id, Detections], *, extent: float
         log.warning("%s: no detections at all, so AP is 0", dataset.name)
     if all(box["iscrowd"] for box in truth):
         log.warning("%s: no box to find in the ground truth, so AP cannot be computed", dataset.name)
-    return _run(truth, found, list(images.values()), list(range(1, len(dataset.class_names) + 1)))
+    return truth, found, range(1, len(images) + 1)
+
+
+def run_coco(dataset: Any, detections: Mapping[Id, Detections], *, extent: float) -> COCOeval:
+    """pycocotools' own evaluation, done: of classes 1..C-1 and images 1..N in ascending order of id.
+
+    Args, Raises:
+        As :func:`evaluate_coco`.
+    """
+    truth, found, images = coco_boxes(dataset, detections, extent=extent)
+    return _run(truth, found, images, range(1, len(dataset.class_names) + 1))
 
 
 def to_coco_results(dataset: Any, detections: Mapping[Id, Detections], *, extent: float) -> list[dict]:
@@ -101,7 +116,15 @@ def to_coco_results(dataset: Any, detections: Mapping[Id, Detections], *, extent
     ]
 
 
-def _run(truth: list[dict], found: list[dict], image_ids: list[int], class_ids: list[int]) -> COCOeval:
+def _precision(
+    truth: list[dict], found: list[dict], image_ids: Sequence[int], class_ids: Sequence[int]
+) -> np.ndarray:
+    return _run(truth, found, image_ids, class_ids).eval["precision"]
+
+
+def _run(
+    truth: list[dict], found: list[dict], image_ids: Sequence[int], class_ids: Sequence[int]
+) -> COCOeval:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         evaluation = COCOeval(_coco(truth, image_ids, class_ids), _coco(found, image_ids, class_ids), "bbox")
@@ -114,7 +137,7 @@ def _run(truth: list[dict], found: list[dict], image_ids: list[int], class_ids: 
     return evaluation
 
 
-def _coco(boxes: list[dict], image_ids: list[int], class_ids: list[int]) -> COCO:
+def _coco(boxes: list[dict], image_ids: Sequence[int], class_ids: Sequence[int]) -> COCO:
     coco = COCO()
     coco.dataset = {
         "images": [{"id": i} for i in image_ids],
@@ -207,5 +230,7 @@ def _box(image: int, category: int, bbox: list[float], *, area: float, crowd: in
     return {"image_id": image, "category_id": category, "bbox": bbox, "area": area, "iscrowd": crowd}
 
 
-def _known(value: float) -> float | None:
-    return float(value) if value > -1 else None
+def _mean(precision: np.ndarray) -> float | None:
+    """Mean of what is known; None where nothing is."""
+    known = precision[precision > -1]
+    return float(known.mean()) if known.size else None

@@ -50,14 +50,25 @@ def test_a_size_that_is_not_the_files_is_told_with_both(tmp_path):
         load_checked("set", folder, file, extent=1.0)
 
 
-def test_only_the_full_level_decodes(tmp_path):
+def test_a_file_that_was_cut_is_found_without_decoding_the_others(tmp_path):
     def cut(folder):
         data = (folder / "img_0.png").read_bytes()
         (folder / "img_0.png").write_bytes(data[: len(data) * 2 // 3])
 
-    check(tmp_path, coco(), "quick", spoil=cut)
     with pytest.raises(InputError, match=r"image 1: .*img_0.png.*damaged"):
-        check(tmp_path, coco(), "full", spoil=cut)
+        check(tmp_path, coco(), "quick", spoil=cut)
+    check(tmp_path, coco(), "off", spoil=cut)
+
+
+def test_only_the_full_level_finds_damage_in_the_middle(tmp_path):
+    def spoil(folder):
+        data = bytearray((folder / "img_0.png").read_bytes())
+        data[len(data) // 2] ^= 0xFF
+        (folder / "img_0.png").write_bytes(bytes(data))
+
+    check(tmp_path, coco(), "quick", spoil=spoil)
+    with pytest.raises(InputError, match=r"image 1: .*img_0.png.*damaged"):
+        check(tmp_path, coco(), "full", spoil=spoil)
 
 
 def test_faults_of_entries_and_of_images_come_together(tmp_path):

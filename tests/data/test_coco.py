@@ -7,7 +7,8 @@ import logging
 import pytest
 import torch
 
-from detectron_libra.data.coco import load_coco, read_json
+from detectron_libra.data.coco import load_coco
+from detectron_libra.data.json_file import read_json
 from detectron_libra.errors import InputError
 from tests.data.coco_files import coco, shared, write
 
