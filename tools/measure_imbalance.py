@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure the imbalance of a training set and of a detector on it, and say which keys follow.
 
-python tools/measure_imbalance.py --cfg configs/bccd/libra_retinanet.yaml --weights out/.../model_final.safetensors
+python tools/measure_imbalance.py --cfg configs/bccd/libra_retinanet.yaml --weights out/bccd/libra_retinanet
 """
 
 import sys
@@ -24,7 +24,8 @@ def main(argv: list[str]) -> int | None:
         "--weights",
         metavar="FILE",
         default="",
-        help="weights of the detector; without them TRAIN.WEIGHTS, and without those random ones",
+        help="weights of the detector, or the output folder of its run; without them TRAIN.WEIGHTS, and without those "
+        "random ones",
     )
     parser.add_argument(
         "--images", type=int, default=200, metavar="N", help="images to measure the detector on (200)"

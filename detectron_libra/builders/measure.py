@@ -23,6 +23,7 @@ from detectron_libra.builders.detector import build_detector, loss_weights
 from detectron_libra.builders.imbalance import counts_of_classes
 from detectron_libra.builders.measure_advice import advise
 from detectron_libra.builders.measure_anchors import AnchorRecall, measure_anchors
+from detectron_libra.builders.predict import find_weights
 from detectron_libra.builders.regions import FAST_RCNN_SMOOTH_L1_BETA
 from detectron_libra.builders.rules import geometry_of, iou_sampling
 from detectron_libra.builders.settings import apply_settings
@@ -51,8 +52,8 @@ def measure_imbalance(cfg: Config, *, weights: str = "", images: int = 200) -> P
 
     Args:
         cfg: as loaded.
-        weights: path or address of the detector's weights; "" takes TRAIN.WEIGHTS, as the training would begin, and
-            without those random ones.
+        weights: path or address of the detector's weights, or the output folder of a run; "" takes TRAIN.WEIGHTS, as
+            the training would begin, and without those random ones.
         images: how many images of the training the detector is measured on; whole batches.
 
     Returns:
@@ -66,8 +67,7 @@ def measure_imbalance(cfg: Config, *, weights: str = "", images: int = 200) -> P
         raise UsageError(f"--images: {images}; give at least 1")
     folder = ensure_writable(Path(cfg.OUTPUT_DIR) / NAME)
     device = session.start(cfg)
-    place, key = (weights, "--weights") if weights else (cfg.TRAIN.WEIGHTS, "TRAIN.WEIGHTS")
-    read = read_weights(place, key=key, cache=cfg.DOWNLOAD_CACHE) if place else None
+    read = weights_to_measure(cfg, weights)
     cfg = apply_settings(cfg, read.settings, read.source) if read else cfg
     datasets = load_train_datasets(cfg)
     names = datasets[0].class_names
@@ -79,6 +79,15 @@ def measure_imbalance(cfg: Config, *, weights: str = "", images: int = 200) -> P
     recall = measure_anchors(cfg, inventory)
     log.info("measured on %d images of the training", measured.images)
     return write(cfg, folder, read, datasets, inventory, measured, recall)
+
+
+def weights_to_measure(cfg: Config, place: str) -> Weights | None:
+    """The weights that the command line or else TRAIN.WEIGHTS names; None where neither does."""
+    if not place:
+        start = cfg.TRAIN.WEIGHTS
+        return read_weights(start, key="TRAIN.WEIGHTS", cache=cfg.DOWNLOAD_CACHE) if start else None
+    source = find_weights(place) if Path(place).is_dir() else place
+    return read_weights(source, key="--weights", cache=cfg.DOWNLOAD_CACHE)
 
 
 def usual_scale(cfg: Config) -> int:

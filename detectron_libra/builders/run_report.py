@@ -151,6 +151,7 @@ def _versions() -> dict[str, object]:
 def _text(file: Path) -> str:
     """What a file holds; nothing where it cannot be read."""
     try:
-        return file.read_text(encoding="utf-8", errors="replace")
+        # a log may be a device that never ends
+        return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
     except OSError:
         return ""

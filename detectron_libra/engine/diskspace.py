@@ -42,7 +42,8 @@ def require_room(folder: Path | str, *, largest: int, total: int) -> None:
     probe = Path(folder) / f".room.tmp{os.getpid()}"
     try:
         with open(probe, "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, largest)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, largest)
     except OSError as e:
         if e.errno in NO_ROOM:
             raise RunError(

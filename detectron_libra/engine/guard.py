@@ -49,7 +49,7 @@ def describe(step: Step) -> str:
     """One line: loss parts, iteration, learning rate, norm of the gradient, and the images."""
     parts = ", ".join(f"{name} {value.item():.6g}" for name, value in step.losses.items())
     return (
-        f"loss or gradient is not finite at iteration {step.iteration} (lr {step.lr:.6g}): {parts}, "
+        f"loss, gradient or update is not finite at iteration {step.iteration} (lr {step.lr:.6g}): {parts}, "
         f"gradient norm {step.grad_norm.item():.6g}; lower SOLVER.BASE_LR, lengthen "
         f"SOLVER.WARM_UP_ITERS or set TRAIN.CLIP_GRAD_NORM, and look at the images: {_files(step.batch)}"
     )

@@ -65,7 +65,9 @@ def read_history(lines: Iterable[str]) -> History:
             unreadable += 1
         elif isinstance(values.get("eval"), dict):
             evaluations.append((iteration, values["eval"]))
-        else:
+        elif (
+            "skipped" not in values
+        ):  # the note on a step that was left out; its numbers are in a line of their own
             steps.append(values)
     return History(steps, evaluations, unreadable)
 

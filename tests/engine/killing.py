@@ -83,7 +83,7 @@ def kill_at_random(folder: Path, kills: int, *, size: int, seed: int) -> tuple[i
         finished = read_all(told)
         last = int.from_bytes(finished[-4:], "little") if finished else begin - 1
         assert last <= newest(folder) <= last + 1
-        halves += bool(list(folder.glob("*.tmp*")))
+        halves += bool(list(folder.glob(f"*.tmp{child}")))
     return halves, newest(folder)
 
 

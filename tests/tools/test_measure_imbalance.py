@@ -2,14 +2,16 @@
 """The tool as users start it: both files, numbers of their own data, advice that the configuration takes."""
 
 import json
+import pickle
 import re
 import shutil
 
+import numpy as np
 import pytest
 import yaml
 
 from detectron_libra.config import load_config
-from tests.builders.small import libra
+from tests.builders.small import KINDS, LIBRA
 from tests.tools.runs import refused, run
 
 SECTIONS = ["data", "sample", "feature", "objective", "advice"]
@@ -34,6 +36,7 @@ def measured(trained, tmp_path_factory):
 def test_both_files_are_written_and_the_page_is_named(measured):
     file, done, values, page = measured
     assert done.out.splitlines()[-1] == str(file.parent / "out/imbalance/imbalance.html")
+    assert [place.name for place in (file.parent / "out").iterdir()] == ["imbalance"]
     assert list(values) == SECTIONS
     assert values["data"]["images"] == 9 and values["sample"]["of"] == "anchors"
     assert set(values["feature"]["levels"]) == {"P3", "P4", "P5"}
@@ -73,7 +76,7 @@ def test_the_page_needs_nothing_from_elsewhere(measured):
 
 def test_the_same_seed_gives_the_same_file(measured, trained, config):
     assert measure(config, "--weights", trained.weights)[1] == measured[2]
-    other = measure(config, "--weights", trained.weights, "RNG_SEED", 4)[1]
+    other = measure(config, "--weights", trained.output, "RNG_SEED", 4)[1]  # the folder of the run
     assert other["data"] == measured[2]["data"] and other["sample"] != measured[2]["sample"]
 
 
@@ -103,41 +106,63 @@ def test_a_source_per_image_splits_the_tables(config, trained):
     assert "Source: &lt;stock&gt;" in page and "<stock>" not in page
 
 
-@pytest.mark.parametrize("kind", ["faster_rcnn", "c4", "rpn_only"])
-def test_detectors_of_two_stages_are_measured(kind, trained, tmp_path):
-    file = tmp_path / "kind.yaml"
-    cfg = libra(kind)
-    tree = {}
-    for name in cfg.origins:
-        section, *middle, key = name.split(".")
-        place = tree.setdefault(section, {})
-        for part in middle:
-            place = place.setdefault(part, {})
-        place[key] = _value(cfg, name)
-    tree["MODEL"]["NUM_CLASSES"] = -1
+def test_what_is_in_the_slots_of_the_imbalance_kit_is_measured_and_stays(config):
+    kit = {
+        "LIBRA.BALANCED_L1.ON": "False",
+        "LOSS.BOX.KIND": "giou",
+        "LOSS.CLASS_WEIGHTS.KIND": "inverse",
+        "ASSIGNER.KIND": "atss",
+        "DATA.SAMPLER.KIND": "repeat_factor",
+    }
+    words = [part for pair in kit.items() for part in pair]
+    values = measure(config, *words)[1]
+    told = " ".join(one["finding"] for one in values["advice"])
+    assert "LOSS.CLASS_WEIGHTS.KIND inverse" in told and "LOSS.BOX.KIND giou" in told
+    for one in values["advice"]:
+        follow = config.with_name("follow.yaml")
+        follow.write_text(f"_BASE_: {config}\n{one['yaml']}")
+        load_config(follow, words)
+
+
+def stored_proposals(images, file):
+    """The boxes of an annotation file, moved by two pixels, as stored proposals."""
+    content = json.loads(images.read_text())
+    boxes = {image["id"]: [[20, 20, 50, 50]] for image in content["images"]}
+    for a in content["annotations"]:
+        x, y, w, h = a["bbox"]
+        boxes[a["image_id"]].append([x + 2, y + 2, x + w, y + h])
+    rows = [np.array(b, dtype=np.float32) for b in boxes.values()]
+    table = {"boxes": rows, "scores": [np.ones(len(b), dtype=np.float32) for b in rows], "ids": list(boxes)}
+    file.write_bytes(pickle.dumps(table, protocol=2))
+    return file
+
+
+@pytest.mark.parametrize("kind", ["faster_rcnn", "c4", "rpn_only", "fast_rcnn"])
+def test_the_r_cnn_family_is_measured(kind, trained, tmp_path):
     tiny = yaml.safe_load(trained.config.read_text())
-    tree |= {name: tiny[name] for name in ("DATASETS", "DATA", "CPU", "LOG")}
-    tree["TRAIN"] |= {"DATASETS": ["tiny_train"], "SCALES": [64], "MAX_SIZE": 64, "IMS_PER_BATCH": 2}
-    tree["OUTPUT_DIR"] = str(tmp_path / "out")
-    file.write_text(yaml.safe_dump(tree))
-    _, values, page = measure(file)
-    assert (values["sample"]["first_stage"] is None) == (kind == "rpn_only")
+    file = tmp_path / "kind.yaml"
+    kept = {name: tiny[name] for name in ("DATASETS", "DATA", "CPU", "LOG")}
+    file.write_text(yaml.safe_dump(kept | {"OUTPUT_DIR": str(tmp_path / "out")}))
+    keys = KINDS[kind] | LIBRA[kind] | {"MODEL.NUM_CLASSES": "-1", "TRAIN.DATASETS": "['tiny_train']"}
+    keys |= {"TRAIN.SCALES": "(64,)", "TRAIN.MAX_SIZE": "64", "TRAIN.IMS_PER_BATCH": "2"}
+    if kind == "fast_rcnn":
+        stored = stored_proposals(trained.config.parent / "train/instances.json", tmp_path / "stored.pkl")
+        keys["TRAIN.PROPOSAL_FILES"] = f"['{stored}']"
+    words = [part for pair in keys.items() for part in pair]
+    _, values, _ = measure(file, *words)
+    assert (values["sample"]["first_stage"] is None) == (kind in ("rpn_only", "fast_rcnn"))
     assert ("missing" in values["feature"]) == (kind == "c4")
+    assert ("missing" in values["data"]["anchor_recall"]) == (kind == "fast_rcnn")
     for one in values["advice"]:
         follow = tmp_path / "follow.yaml"
         follow.write_text(f"_BASE_: {file}\n{one['yaml']}")
-        load_config(follow)
-
-
-def _value(cfg, name):
-    for part in name.split("."):
-        cfg = getattr(cfg, part)
-    return list(cfg) if isinstance(cfg, tuple) else cfg
+        load_config(follow, words)
 
 
 def test_what_cannot_be_measured_is_refused_in_one_line(config, trained, tmp_path):
     refused(run("measure_imbalance.py", "--cfg", config, "--images", 0), 2, "--images", "0")
     refused(run("measure_imbalance.py", "--cfg", tmp_path / "gone.yaml"), 2, "gone.yaml")
+    refused(run("measure_imbalance.py", "--cfg", config, "--weights", tmp_path), 3, "no weights", tmp_path)
     refused(
         run("measure_imbalance.py", "--cfg", config, "--weights", tmp_path / "w.pt"), 3, "--weights", "w.pt"
     )

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from detectron_libra.engine import checkpoint, replay, step
+from detectron_libra.report.history import read_history
 from tests.tools.runs import losses, refused, run
 
 TRAIN = ["train_net.py", "--skip-test", "--cfg"]
@@ -48,11 +49,12 @@ def test_skip_goes_on_and_says_so(config, folder):
     done = run(*TRAIN, config, "TRAIN.ON_NONFINITE", "skip", after=(4, spoil_the_next_step))
     assert done.code == 0, done.err
     assert "step left out, number 1" in done.out and (folder / "nonfinite_iter5.pt").exists()
+    assert len(read_history((folder / "metrics.jsonl").read_text().splitlines()).steps) == 8, "for the report"
     final = checkpoint.latest(folder).state
     assert final["iteration"] == 7 and all(v.isfinite().all() for v in final["model"].values())
 
 
-@pytest.mark.parametrize("last_good", [0, 4])
+@pytest.mark.parametrize("last_good", [4, pytest.param(0, marks=pytest.mark.slow)])
 def test_rollback_goes_on_from_the_last_checkpoint_with_half_the_rate(trained, config, folder, last_good):
     """A checkpoint is written after iteration 3; before that it is the beginning that the run goes back to."""
     words = ["TRAIN.ON_NONFINITE", "rollback", "DATA.WORKERS", 1]
@@ -67,6 +69,7 @@ def test_rollback_goes_on_from_the_last_checkpoint_with_half_the_rate(trained, c
     assert all(before[i] == found[i] for i in range(first)) and before[7] != found[7]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_the_lower_rate(config, folder):
     words = ["TRAIN.ON_NONFINITE", "rollback", "SOLVER.MAX_ITER"]
     assert run(*TRAIN, config, *words, 6, after=(4, spoil_the_next_step)).code == 0
@@ -105,6 +108,7 @@ def test_replay_prints_each_loss_as_it_was_and_the_first_bad_module(diverged):
     assert ".jpg" in done.out
 
 
+@pytest.mark.slow
 def test_replay_of_a_model_with_weights_of_classes_and_a_loss_that_counts(config, tmp_path, folder):
     words = ["LOSS.CLASS_WEIGHTS.KIND", "square_root", "SOLVER.BASE_LR", "1e30", "SOLVER.WARM_UP_ITERS", 0]
     assert run(*TRAIN, config, *words).code == 4
