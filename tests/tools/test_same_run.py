@@ -85,6 +85,21 @@ def test_the_number_of_workers_changes_nothing(trained, config, folder, workers)
     assert_same(trained, folder)
 
 
+@pytest.mark.slow
+def test_a_model_that_draws_random_numbers_is_resumed_too(config, tmp_path):
+    """The samplers of negatives draw in every step, from the generator whose state is in the checkpoint."""
+    sampling = ["LIBRA.IOU_SAMPLING.ON", "True", "LIBRA.IOU_SAMPLING.NEGATIVES_PER_IM", 20]
+    words = [*TRAIN, config, *sampling, "DATA.WORKERS", 2, "OUTPUT_DIR"]
+    assert run(*words, tmp_path / "a").code == 0
+    assert (
+        run(*words, tmp_path / "b", after=(5, partial(signal_self, signal.SIGKILL))).code == -signal.SIGKILL
+    )
+    done = run(*words, tmp_path / "b", "--resume")
+    assert done.code == 0 and "iterations 4 to 8" in done.out, done.err
+    a, b = (ends_of(tmp_path / name / "train/tiny_train/retinanet") for name in "ab")
+    assert a == b and a[0]["rng"] != a[1]["rng"]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_deterministic_runs_on_a_gpu_are_the_same(config, tmp_path):
     ends = []
