@@ -78,7 +78,8 @@ def test_a_process_that_fails_exits_4_with_what_it_said_last(trained, config, tm
     last = sorted(images.iterdir())[-1]
     last.write_bytes(last.read_bytes()[:700])  # its header is whole, its pixels are not
     entry = json.dumps({"IM_DIR": str(images), "ANN_FN": str(trained.config.parent / "val/instances.json")})
-    words = ["TEST.WEIGHTS", trained.weights, "NUM_GPUS", 2, "DATASETS.tiny_val", entry]
+    # The check before a test would find it too.
+    words = ["TEST.WEIGHTS", trained.weights, "NUM_GPUS", 2, "DATASETS.tiny_val", entry, "DATA.CHECK", "off"]
     done = run("test_net.py", "--multi-gpu-testing", "--cfg", config, *words)
     refused(done, 4, "detection_range_3_5.stdout", "ended with code 3", last)
     assert not (folder_of(tmp_path) / "results.json").exists()
