@@ -2,7 +2,7 @@
 """What is written about the detections of a data set: files, pictures, measures, log lines."""
 
 import logging
-import uuid
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from detectron_libra.config import Config, dump
 from detectron_libra.data.coco import Dataset
 from detectron_libra.data.images import read_image
 from detectron_libra.errors import RunError, UsageError
-from detectron_libra.evaluation.coco import to_coco_results
+from detectron_libra.evaluation.coco_results import write_coco_results
 from detectron_libra.evaluation.expected import KEY, check_form, misses
 from detectron_libra.evaluation.pictures import write_every_picture, write_pictures
 from detectron_libra.evaluation.results import log_copypaste, results_dict, write_detections, write_json
@@ -47,36 +47,57 @@ def report(cfg: Config, dataset: Dataset, detections: Found, folder: Path) -> di
     """
     if cfg.MODEL.RPN_ONLY:
         return report_proposals(cfg, dataset, detections, folder)
-    write_detections(folder / "detections.pkl", dataset, detections, config_text=dump(cfg))
+    results = evaluate(cfg, dataset, detections, folder, pickle=folder / "detections.pkl")
     draw_some(cfg, dataset, detections, folder)
-    return evaluate(cfg, dataset, detections, folder)
+    return results
 
 
-def evaluate(cfg: Config, dataset: Dataset, detections: Found, folder: Path) -> dict[str, dict]:
-    """Write the results that can be made from detections without an image; log the table.
+def evaluate(
+    cfg: Config, dataset: Dataset, detections: Found, folder: Path, *, pickle: Path | None = None
+) -> dict[str, dict]:
+    """Measure, log the table, then write what can be written without an image; the log tells how long each took.
 
-    The file of COCO results stays with TEST.COMPETITION_MODE, and where there is nothing to measure; otherwise it has
-    a name of its own and goes once everything is measured, as Detectron has it.
+    Measuring waits for no file. Detections are written where it fails, too: finding them took longest. The file of COCO
+    results is written with TEST.COMPETITION_MODE and where there is nothing to measure, as Detectron keeps it.
+
+    Args:
+        pickle: of the detections; None where they are stored already.
 
     Returns:
         As ``report``.
     """
-    extent = geometry_of(cfg).extent
-    kept = cfg.TEST.COMPETITION_MODE or not dataset.annotated
-    name = f"bbox_{dataset.name}_results{'' if kept else f'_{uuid.uuid4()}'}.json"
-    file = write_json(folder / name, to_coco_results(dataset, detections, extent=extent))
-    if not dataset.annotated:
-        log.warning("%s has no annotations: detections are written, nothing is measured", dataset.name)
-        return {}
-    results = measure(cfg, dataset, detections)
-    write_json(folder / "results.json", results)
-    if "voc" in results[dataset.name]:
-        write_voc_files(dataset, detections, folder, extent=extent)
-    if not kept:
-        file.unlink(missing_ok=True)
-    log.info("\n%s", summary_table(results))
-    log_copypaste(results)
+    results: dict[str, dict] = {}
+    begun = time.perf_counter()
+    try:
+        if dataset.annotated:
+            results = measure(cfg, dataset, detections)
+            log.info("\n%s", summary_table(results))
+            log_copypaste(results)
+        else:
+            log.warning("%s has no annotations: detections are written, nothing is measured", dataset.name)
+    finally:
+        measured = time.perf_counter()
+        write_found(cfg, dataset, detections, folder, pickle)
+    if results:
+        write_json(folder / "results.json", results)
+        if "voc" in results[dataset.name]:
+            write_voc_files(dataset, detections, folder, extent=geometry_of(cfg).extent)
+    log.info(
+        "%s: measured in %.2f s, files written in %.2f s",
+        dataset.name,
+        measured - begun,
+        time.perf_counter() - measured,
+    )
     return results
+
+
+def write_found(cfg: Config, dataset: Dataset, detections: Found, folder: Path, pickle: Path | None) -> None:
+    """The files of detections that the configuration asks for."""
+    if pickle:
+        write_detections(pickle, dataset, detections, config_text=dump(cfg))
+    if cfg.TEST.COMPETITION_MODE or not dataset.annotated:
+        file = folder / f"bbox_{dataset.name}_results.json"
+        write_coco_results(file, dataset, detections, extent=geometry_of(cfg).extent)
 
 
 def draw_some(cfg: Config, dataset: Dataset, detections: Found, folder: Path) -> None:

@@ -15,13 +15,13 @@ from detectron_libra.builders import session
 from detectron_libra.builders.data import count_classes, train_loader
 from detectron_libra.builders.detector import build_detector, loss_weights
 from detectron_libra.builders.imbalance import counts_of_classes, switched_on
-from detectron_libra.builders.recall import TASK
-from detectron_libra.builders.report import check_expectations, measure
+from detectron_libra.builders.interim import evaluation
+from detectron_libra.builders.report import check_expectations
 from detectron_libra.builders.run_report import reported
 from detectron_libra.builders.sets import load_datasets
 from detectron_libra.builders.solver import build_solver, warn_of_missing_processes
 from detectron_libra.builders.start import Start, copy_weights, find_start, refuse_changes, remove_earlier
-from detectron_libra.builders.testing import detect_on, precision_of, test_datasets
+from detectron_libra.builders.testing import precision_of, test_datasets
 from detectron_libra.builders.weights import read_weights
 from detectron_libra.config import Config, dump, infer, with_values
 from detectron_libra.data.coco import Dataset
@@ -195,7 +195,7 @@ def train_from(
         checkpoints_kept=cfg.TRAIN.CHECKPOINTS_KEPT,
         log_period=cfg.LOG.PERIOD,
         eval_period=cfg.TRAIN.EVAL_PERIOD,
-        evaluate=lambda iteration: evaluate(run, model, iteration, stop),
+        evaluate=evaluation(cfg, model, run.test_sets, run.device, run.folder, stop),
         stop=stop,
         on_nonfinite=cfg.TRAIN.ON_NONFINITE,
         nonfinite_limit=cfg.TRAIN.NONFINITE_LIMIT,
@@ -220,20 +220,6 @@ def ask_for_room(run: Run, model: nn.Module, optimizer: Optimizer, first: int) -
 def snapshot_period(cfg: Config) -> int:
     """Iterations between checkpoints. Source: Detectron's core/config.py, TRAIN.SNAPSHOT_ITERS over NUM_GPUS."""
     return max(1, cfg.TRAIN.SNAPSHOT_ITERS // max(1, cfg.NUM_GPUS))
-
-
-def evaluate(run: Run, model: nn.Module, iteration: int, stop: StopFlag) -> dict[str, dict]:
-    """Box metrics of every test set at some point of the training; for proposals alone, their recall."""
-    task, metric = (TASK, "AR@1000") if run.cfg.MODEL.RPN_ONLY else ("box", "AP")
-    results: dict[str, dict] = {}
-    for dataset in run.test_sets:
-        if not dataset.annotated:
-            continue
-        found = detect_on(run.cfg, model, dataset, run.device, stop)
-        results |= measure(run.cfg, dataset, found.detections)
-        value = results[dataset.name][task][metric]
-        log.info("iteration %d: %s %s %s", iteration, dataset.name, metric, value)
-    return {name: {task: values[task]} for name, values in results.items()}
 
 
 def describe(run: Run, model: nn.Module, start: int) -> str:

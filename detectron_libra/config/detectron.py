@@ -29,6 +29,8 @@ OUR_KEYS = frozenset(
         "TRAIN.FLIP_VERTICAL",
         "TRAIN.KEEP_EMPTY",
         "TRAIN.EVAL_PERIOD",
+        "TRAIN.EVAL_IN_BACKGROUND",
+        "TRAIN.EVAL_RESULTS",
         "TRAIN.CHECKPOINTS_KEPT",
         "TRAIN.CLIP_GRAD_NORM",
         "SOLVER.OPTIMIZER",

@@ -63,6 +63,13 @@ class Train:
     FLIP_VERTICAL: bool = key(False, "Turn half of the images upside down, drawn at random.")
     KEEP_EMPTY: bool = key(False, "Keep images without boxes; Detectron drops them.")
     EVAL_PERIOD: int = key(0, "Iterations between evaluations; 0: only at the end.", min=0)
+    EVAL_IN_BACKGROUND: bool = key(
+        False, "Measure the detections of EVAL_PERIOD in a thread while the training goes on."
+    )
+    EVAL_RESULTS: bool = key(
+        False,
+        "Keep the detections of EVAL_PERIOD: `bbox_<set>_results_iter<N>.json` in the training's folder.",
+    )
     CHECKPOINTS_KEPT: int = key(2, "Newest checkpoints that stay on the disk; 0: all.", min=0)
     CLIP_GRAD_NORM: float = key(0.0, "Largest L2 norm of the gradient; 0: no limit.", min=0)
 

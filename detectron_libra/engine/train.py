@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.optim import Optimizer
 from detectron_libra import files
 from detectron_libra.engine import checkpoint, replay, rng
 from detectron_libra.engine.guard import Guard, require_finite, worker_errors_named
+from detectron_libra.engine.later import Later
 from detectron_libra.engine.metrics import Metrics
 from detectron_libra.engine.nonfinite import OnNonfinite
 from detectron_libra.engine.optim import set_lr
@@ -49,7 +51,7 @@ def train(
     checkpoints_kept: int = 2,
     log_period: int = 20,
     eval_period: int = 0,
-    evaluate: Callable[[int], Mapping[str, Any]] | None = None,
+    evaluate: Callable[[int], Mapping[str, Any] | Future] | None = None,
     on_checkpoint: Callable[[Path, int], None] | None = None,
     stop: StopFlag | None = None,
     on_nonfinite: str = "stop",
@@ -80,7 +82,9 @@ def train(
         log_period: iterations between lines of metrics.jsonl.
         eval_period: iterations between calls of ``evaluate``, each after a checkpoint; 0: none. Not after the
             last iteration.
-        evaluate: given the iteration, returns what goes into metrics.jsonl; may put the model into eval mode.
+        evaluate: given the iteration, returns what goes into metrics.jsonl, or a Future of it; may put the model into
+            eval mode. A Future's result is noted when it is there, at the latest before this function ends, and what
+            it raises is raised here.
         on_checkpoint: given the path and the iteration of each checkpoint.
         stop: once it is set, the step is finished, a checkpoint written, and SystemExit raised.
         on_nonfinite, nonfinite_limit: see nonfinite.OnNonfinite.
@@ -132,7 +136,7 @@ def train(
     model.train()
 
     try:
-        with worker_errors_named(loader):
+        with Later(noted(metrics)) as evaluations, worker_errors_named(loader):
             for iteration in range(start, max_iter):
                 begun, queued = time.perf_counter(), getattr(loader, "ready", 0)
                 batch = _next(batches, iteration)
@@ -167,15 +171,21 @@ def train(
                     if stop and not last:
                         log.warning("stopped after iteration %d; resume goes on from %s", iteration, path)
                         raise SystemExit(stop.exit_code)
+                evaluations.collect()
                 if evaluate and to_evaluate:
                     with rng.preserved():
-                        metrics.note(iteration, {"eval": evaluate(iteration)})
+                        evaluations.take(iteration, evaluate(iteration))
                     model.train()
     finally:
         if hasattr(batches, "close"):
             batches.close()  # ends the workers of a loader
         metrics.close()
     return saver.final(max_iter - 1)
+
+
+def noted(metrics: Metrics) -> Callable[[int, Mapping[str, Any]], None]:
+    """A function that gives the results of an evaluation a line of their own."""
+    return lambda iteration, results: metrics.note(iteration, {"eval": results})
 
 
 def changing(model: nn.Module) -> list[Tensor]:

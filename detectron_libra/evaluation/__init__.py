@@ -2,7 +2,9 @@
 """Measures detections against ground truth: pure functions on a data set and detections by image id."""
 
 from .boxes import evaluate_boxes
-from .coco import evaluate_coco, to_coco_results
+from .coco import evaluate_arrays, evaluate_coco
+from .coco_boxes import FoundBoxes, TrueBoxes
+from .coco_results import to_coco_results, write_coco_results
 from .concept import evaluate_concept
 from .pictures import draw, write_pictures
 from .results import detections_pickle, log_copypaste, results_dict, write_detections, write_json
@@ -11,8 +13,11 @@ from .voc import evaluate_voc
 from .voc_files import write_voc_files
 
 __all__ = [
+    "FoundBoxes",
+    "TrueBoxes",
     "detections_pickle",
     "draw",
+    "evaluate_arrays",
     "evaluate_boxes",
     "evaluate_coco",
     "evaluate_concept",
@@ -21,6 +26,7 @@ __all__ = [
     "results_dict",
     "summary_table",
     "to_coco_results",
+    "write_coco_results",
     "write_detections",
     "write_json",
     "write_pictures",

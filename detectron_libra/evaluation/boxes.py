@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..structures import Detections
-from .arrays import Found, Id, Truth, class_keys, flat_detections, flat_truth, records_by_id
+from .arrays import Flat, Found, Id, Truth, class_keys
 from .rates import Candidates, rates
 
 #: Pairs of a detection and a true box that are compared at once: about 0.5 GB of float64 intermediates.
@@ -18,7 +18,13 @@ PAIRS_AT_ONCE = 4_000_000
 
 
 def evaluate_boxes(
-    dataset: Any, detections: Mapping[Id, Detections], *, threshold: float, iou: float, extent: float
+    dataset: Any,
+    detections: Mapping[Id, Detections],
+    *,
+    threshold: float,
+    iou: float,
+    extent: float,
+    flat: Flat | None = None,
 ) -> dict:
     """Precision, recall and F1 of the boxes that score at or above ``threshold``.
 
@@ -33,20 +39,24 @@ def evaluate_boxes(
         threshold: score, 0..1.
         iou: least intersection over union, 0..1, above 0.
         extent: pixels added to ``x2 - x1`` to get a width.
+        flat: both as arrays, where somebody has them already.
 
     Returns:
         See :func:`~detectron_libra.evaluation.rates.rates`; besides, ``iou``.
     """
     names = class_keys(dataset)
-    matches = match_dataset(dataset, detections, iou=iou, extent=extent)
+    matches = match_flat(flat or Flat(dataset, detections), len(names) + 1, iou=iou, extent=extent)
     return {**rates(matches.candidates(), names, threshold=threshold), "iou": float(iou)}
 
 
 def match_dataset(dataset: Any, detections: Mapping[Id, Detections], *, iou: float, extent: float) -> Matches:
     """Which detections take a true box, by the rule of ``evaluate_boxes``, whose arguments these are."""
-    num_classes = len(class_keys(dataset)) + 1
-    records = records_by_id(dataset)
-    truth, found = flat_truth(records), flat_detections(records, detections)
+    return match_flat(Flat(dataset, detections), len(class_keys(dataset)) + 1, iou=iou, extent=extent)
+
+
+def match_flat(flat: Flat, num_classes: int, *, iou: float, extent: float) -> Matches:
+    """As ``match_dataset``, of arrays; ``num_classes`` with background."""
+    truth, found = flat.truth, flat.found
     objects, crowds = truth.where(~truth.crowd), truth.where(truth.crowd)
     right = match_greedily(found, objects, num_classes=num_classes, iou=iou, extent=extent)
     counts = right | ~inside_any(found, crowds, num_classes=num_classes, share=iou, extent=extent)

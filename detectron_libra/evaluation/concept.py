@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from ..structures import Detections
-from .arrays import Id, class_keys, flat_detections, flat_truth, records_by_id
+from .arrays import Flat, Id, class_keys
 from .rates import Candidates, average_precision, mean_of, rates
 
 
-def evaluate_concept(dataset: Any, detections: Mapping[Id, Detections], *, threshold: float) -> dict:
+def evaluate_concept(
+    dataset: Any, detections: Mapping[Id, Detections], *, threshold: float, flat: Flat | None = None
+) -> dict:
     """Precision, recall, F1 and mAP of the statement "this image contains this class".
 
     An image contains a class when it has a true box of it that is no crowd. The statement is made when the
@@ -24,6 +26,7 @@ def evaluate_concept(dataset: Any, detections: Mapping[Id, Detections], *, thres
         dataset: with ``records``, ``class_names`` and ``category_ids``.
         detections: by image id; an image without an entry has no detections.
         threshold: score, 0..1.
+        flat: both as arrays, where somebody has them already.
 
     Returns:
         See :func:`~detectron_libra.evaluation.rates.rates`; besides, ``AP`` per class and ``mAP``, its mean
@@ -31,8 +34,7 @@ def evaluate_concept(dataset: Any, detections: Mapping[Id, Detections], *, thres
         distinct score, precision not interpolated; an image with the class and no detection of it adds 0.
     """
     names = class_keys(dataset)
-    records = records_by_id(dataset)
-    candidates = image_candidates(records, detections, num_classes=len(names) + 1)
+    candidates = image_candidates(flat or Flat(dataset, detections), num_classes=len(names) + 1)
     result = rates(candidates, names, threshold=threshold)
     for number, values in enumerate(result["per_class"].values(), start=1):
         values["AP"] = average_precision(candidates.of_class(number))
@@ -40,9 +42,9 @@ def evaluate_concept(dataset: Any, detections: Mapping[Id, Detections], *, thres
     return result
 
 
-def image_candidates(records: list, detections: Mapping[Id, Detections], *, num_classes: int) -> Candidates:
+def image_candidates(flat: Flat, *, num_classes: int) -> Candidates:
     """One candidate per image and class with a detection: its best score, right where the image has it."""
-    truth, found = flat_truth(records), flat_detections(records, detections)
+    truth, found = flat.truth, flat.found
     true_pair = truth.image * num_classes + truth.classes
     contained = np.unique(true_pair[~truth.crowd])
     undecided = np.setdiff1d(true_pair[truth.crowd], contained)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..structures import Detections
-from .arrays import Id, numpy_of, records_by_id
-from .coco import ground_truth
+from .arrays import Flat, Id, numpy_of
+from .coco_boxes import true_boxes
 
 #: IoU from which an object counts as covered; recall is averaged over them.
 THRESHOLDS = np.arange(0.5, 0.95 + 1e-5, 0.05)
@@ -83,15 +83,17 @@ def _average_recall(covered: np.ndarray, classes: np.ndarray, per_class: bool) -
 
 def _objects_by_image(dataset: Any, extent: float) -> dict[Id, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Boxes (G, 4) x1 y1 x2 y2, areas (G,) and classes (G,) of every image, crowds left out."""
-    ids = [record.image_id for record in records_by_id(dataset)]
-    rows: dict[Id, list[list[float]]] = {i: [] for i in ids}
-    for entry in ground_truth(dataset, {i: k for k, i in enumerate(ids)}, extent):
-        x, y, width, height = entry["bbox"]
-        if not entry["iscrowd"] and width > 0 and height > 0:
-            box = [x, y, x + width - extent, y + height - extent]
-            rows[ids[entry["image_id"]]].append([*box, entry["area"], entry["category_id"]])
-    tables = {i: np.array(found, dtype=np.float64).reshape(-1, 6) for i, found in rows.items()}
-    return {i: (table[:, :4], table[:, 4], table[:, 5]) for i, table in tables.items()}
+    flat = Flat(dataset, {})
+    truth = true_boxes(flat, extent).boxes
+    truth = truth.where(~truth.crowd & (truth.boxes[:, 2:] > 0).all(1))
+    far = truth.boxes[:, :2] + truth.boxes[:, 2:] - extent
+    corners = np.concatenate([truth.boxes[:, :2], far], axis=1)
+    order = np.argsort(truth.images, kind="stable")
+    parts = np.split(order, np.searchsorted(truth.images[order], np.arange(2, len(flat.ids) + 1)))
+    return {
+        i: (corners[rows], truth.areas[rows], truth.classes[rows])
+        for i, rows in zip(flat.ids, parts, strict=False)
+    }
 
 
 def _overlaps(found: Detections | None, objects: np.ndarray, limit: int, extent: float) -> np.ndarray:

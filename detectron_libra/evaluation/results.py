@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..structures import Detections
-from .arrays import Id, numpy_of, records_by_id
+from .arrays import Flat, Id, image_ids, numpy_of
 from .boxes import evaluate_boxes
 from .coco import METRICS, evaluate_coco
 from .concept import evaluate_concept
@@ -48,11 +48,12 @@ def results_dict(
         None where a value cannot be computed. The keys are those of :func:`evaluate_coco`,
         :func:`evaluate_concept`, :func:`evaluate_boxes` and :func:`evaluate_voc`.
     """
+    flat = Flat(dataset, detections)
     values = {
-        "box": evaluate_coco(dataset, detections, extent=extent),
-        "concept": evaluate_concept(dataset, detections, threshold=threshold),
+        "box": evaluate_coco(dataset, detections, extent=extent, flat=flat),
+        "concept": evaluate_concept(dataset, detections, threshold=threshold, flat=flat),
         "boxes_at_threshold": evaluate_boxes(
-            dataset, detections, threshold=threshold, iou=iou, extent=extent
+            dataset, detections, threshold=threshold, iou=iou, extent=extent, flat=flat
         ),
     }
     if voc and dataset.voc is not None:
@@ -99,7 +100,7 @@ def detections_pickle(dataset: Any, detections: Mapping[Id, Detections], *, conf
     Source:
         Detectron's core/test_engine.py.
     """
-    ids = [record.image_id for record in records_by_id(dataset)]
+    ids = image_ids(dataset)
     num_classes = len(dataset.class_names) + 1
     images = [_rows_by_class(detections.get(i), num_classes) for i in ids]
     content = {
@@ -135,7 +136,7 @@ def write_proposals(
     Source:
         Detectron's core/rpn_generator.py.
     """
-    ids = [record.image_id for record in records_by_id(dataset)]
+    ids = image_ids(dataset)
     rows = [_rows_by_class(proposals.get(i), 2)[1] for i in ids]
     content = {"boxes": [r[:, :4] for r in rows], "scores": [r[:, 4] for r in rows], "ids": ids}
     return write_whole(file, _for_old_readers(content | {"cfg": config_text}))
@@ -165,6 +166,5 @@ def _rows_by_class(found: Detections | None, num_classes: int) -> list[np.ndarra
         return [np.zeros((0, 5), np.float32)] * num_classes
     scores, classes = numpy_of(found.scores, np.float32), numpy_of(found.classes, np.int64)
     rows = np.concatenate([numpy_of(found.boxes, np.float32).reshape(-1, 4), scores[:, None]], axis=1)
-    order = np.argsort(-scores, kind="stable")
-    rows, classes = rows[order], classes[order]
-    return [rows[classes == k] for k in range(num_classes)]
+    order = np.lexsort((-scores, classes))
+    return np.split(rows[order], np.searchsorted(classes[order], np.arange(1, num_classes)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .coco import METRICS
+from .coco import METRICS, RECALLS
 
 RATES = ("precision", "recall", "f1")
 #: Longest class name that the table shows in full, in characters.
@@ -26,7 +26,9 @@ def summary_table(results: Mapping[str, dict]) -> str:
 
 def _one(name: str, values: dict) -> str:
     box, concept, boxes = values["box"], values["concept"], values["boxes_at_threshold"]
-    head = f"{name}: " + "  ".join(f"{key} {_percent(box[key]).strip()}" for key in METRICS)
+    head, recalls = (
+        "  ".join(f"{key} {_percent(box[key]).strip()}" for key in keys) for keys in (METRICS, RECALLS)
+    )
     rows = [
         ("all", (box["AP"], *_rates(concept), *_rates(boxes))),
         ("mean of classes", (box["AP"], *_rates(concept["macro"]), *_rates(boxes["macro"]))),
@@ -45,7 +47,16 @@ def _one(name: str, values: dict) -> str:
         f"{'':<{width}}{columns}",
     ]
     lines = [f"{_short(key):<{width}}" + "".join(_percent(value) for value in cells) for key, cells in rows]
-    return "\n".join([head, *titles, *lines, *_notes(concept, boxes), *_voc(values.get("voc"))])
+    return "\n".join(
+        [
+            f"{name}: {head}",
+            f"average recall: {recalls}",
+            *titles,
+            *lines,
+            *_notes(concept, boxes),
+            *_voc(values.get("voc")),
+        ]
+    )
 
 
 def _notes(concept: dict, boxes: dict) -> list[str]:

@@ -11,8 +11,8 @@ import numpy as np
 from pycocotools.cocoeval import COCOeval
 
 from ..structures import Detections
-from .arrays import Id, class_keys, flat_truth, records_by_id
-from .boxes import match_dataset
+from .arrays import Flat, Id, class_keys
+from .boxes import match_flat
 from .coco import DETECTIONS_PER_IMAGE, run_coco
 from .concept import image_candidates
 from .rates import Candidates
@@ -36,19 +36,18 @@ def tally(
     Raises:
         InputError: the annotation file cannot be read any more.
     """
-    names, records = class_keys(dataset), records_by_id(dataset)
+    names, flat = class_keys(dataset), Flat(dataset, detections)
     num_classes = len(names) + 1
-    truth = flat_truth(records)
-    objects = truth.where(~truth.crowd)
-    boxes = np.zeros((len(records), num_classes), np.int64)
+    objects = flat.truth.where(~flat.truth.crowd)
+    boxes = np.zeros((len(flat.ids), num_classes), np.int64)
     np.add.at(boxes, (objects.image, objects.classes), 1)
     return Tallies(
-        images=len(records),
+        images=len(flat.ids),
         class_names=names,
         threshold=threshold,
-        ranked=rankings(run_coco(dataset, detections, extent=extent)),
-        concept=Claims(image_candidates(records, detections, num_classes=num_classes), np.minimum(boxes, 1)),
-        boxes=Claims(match_dataset(dataset, detections, iou=iou, extent=extent).candidates(), boxes),
+        ranked=rankings(run_coco(flat, extent=extent)),
+        concept=Claims(image_candidates(flat, num_classes=num_classes), np.minimum(boxes, 1)),
+        boxes=Claims(match_flat(flat, num_classes, iou=iou, extent=extent).candidates(), boxes),
     )
 
 

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from ..structures import Detections
-from .arrays import Found, Id, Truth, class_keys, flat_detections, flat_truth, records_by_id
+from .arrays import Flat, Found, Id, Truth, class_keys
 from .boxes import candidate_pairs, overlap
 from .rates import mean_of
 
@@ -59,8 +59,8 @@ def evaluate_voc(dataset: Any, detections: Mapping[Id, Detections], *, extent: f
 
 def voc_curves(dataset: Any, detections: Mapping[Id, Detections], *, extent: float) -> dict[str, Curve]:
     """What precision and recall are made of, by class key; arguments as in evaluate_voc."""
-    records = records_by_id(dataset)
-    truth, found = flat_truth(records), flat_detections(records, detections)
+    flat = Flat(dataset, detections)
+    truth, found = flat.truth, flat.found
     names = class_keys(dataset)
     claimed = _claims(found, truth, num_classes=len(names) + 1, extent=extent)
     ranked = np.argsort(-found.scores, kind="stable")

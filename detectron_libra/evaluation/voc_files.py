@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..structures import Detections
-from .arrays import Id, class_keys, flat_detections, records_by_id
+from .arrays import Flat, Id, class_keys, records_by_id
 from .files import write_whole
 from .results import pickled
 from .voc import voc_curves
@@ -42,7 +42,7 @@ def write_voc_files(
         The PASCAL VOC development kit; Detectron's datasets/voc_dataset_evaluator.py.
     """
     records = records_by_id(dataset)
-    found = flat_detections(records, detections)
+    found = Flat(dataset, detections).found
     stems = [Path(record.file).stem for record in records]
     corners = found.boxes + np.array([1, 1, extent, extent])  # the last pixel inside, also for the kit
     curves = voc_curves(dataset, detections, extent=extent)

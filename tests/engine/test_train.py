@@ -135,6 +135,35 @@ def test_evaluation_does_not_change_the_run_and_its_result_is_logged(tmp_path, w
     assert same(weights(tmp_path), weights(whole))
 
 
+def test_an_evaluation_that_ends_later_is_logged_for_its_iteration(tmp_path, whole):
+    with ThreadPoolExecutor(1) as thread:
+        ends = threading.Event()
+
+        def evaluate(iteration):
+            if iteration == 15:
+                ends.set()  # the first one is waited for before the second is taken
+            return thread.submit(lambda: ends.wait(20) and {"AP": iteration})
+
+        run(tmp_path, evaluate=evaluate, eval_period=8)
+    lines = history(tmp_path)
+    assert [line for line in lines if "eval" in line] == [{"iter": i, "eval": {"AP": i}} for i in (7, 15)]
+    assert [line["iter"] for line in lines].index(15) < [line["iter"] for line in lines].index(7, 8)
+    assert [line for line in lines if "eval" not in line] == history(whole)
+    assert same(weights(tmp_path), weights(whole))
+
+
+def test_an_evaluation_that_fails_later_ends_the_run_as_one_that_fails_at_once(tmp_path):
+    def evaluate(iteration):
+        future = Future()
+        future.set_exception(InputError("annotations.json: cannot be read"))
+        return future
+
+    with pytest.raises(InputError, match="annotations"):
+        run(tmp_path, evaluate=evaluate, eval_period=8)
+    assert checkpoint.latest(tmp_path).next_iteration == 8
+    assert not (tmp_path / "model_final.safetensors").exists()
+
+
 def test_hook_sees_every_checkpoint(tmp_path):
     seen = []
     run(tmp_path, max_iter=12, on_checkpoint=lambda path, iteration: seen.append((path.name, iteration)))

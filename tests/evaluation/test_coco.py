@@ -12,7 +12,7 @@ from pycocotools.cocoeval import COCOeval
 
 from detectron_libra.errors import InputError
 from detectron_libra.evaluation import evaluate_coco, to_coco_results
-from detectron_libra.evaluation.coco import METRICS
+from detectron_libra.evaluation.coco import METRICS, RECALLS
 from detectron_libra.structures import Detections
 
 from .scenes import dataset, found, json_dataset, random_scene, record
@@ -41,10 +41,11 @@ def test_published_numbers(extent):
     detections = {i: found(*here, dtype=torch.float64) for i, here in rows.items()}
     result = evaluate_coco(data, detections, extent=extent)
     expected = json.loads((REFERENCE / "expected.json").read_text())
-    for key in METRICS:
+    for key in expected["order"]:
         place = expected["order"].index(key)
         assert result[key] == pytest.approx(expected["pycocotools"][place], rel=0, abs=1e-9)
         assert result[key] == pytest.approx(expected["published"][place], rel=0, abs=1e-6)
+    assert tuple(expected["order"]) == METRICS + RECALLS
     found_classes = [value for value in result["per_class"].values() if value is not None]
     assert sum(found_classes) / len(found_classes) == pytest.approx(result["AP"])
 
@@ -112,7 +113,7 @@ def test_nothing_to_find_is_none_and_a_sentence(crowd, caplog):
     boxes = [(0, 0, 30, 30)] if crowd else []
     data = dataset([record(1, boxes, [1] * len(boxes), [True] * len(boxes))])
     result = evaluate_coco(data, {1: found((1, 0.9, (0, 0, 30, 30)))}, extent=0.0)
-    assert all(result[key] is None for key in METRICS)
+    assert all(result[key] is None for key in METRICS + RECALLS)
     assert "no box to find" in caplog.text
 
 
@@ -145,19 +146,6 @@ def test_two_classes_of_one_name_keep_a_row_each():
     assert set(evaluate_coco(data, {}, extent=0.0)["per_class"]) == {"cell (4)", "cell (9)"}
 
 
-def test_results_have_the_files_ids_and_sizes_in_the_geometry():
-    data = dataset([record("z"), record(10), record(9)], category_ids=(7, 3))
-    detections = {
-        10: found((2, 0.5, (1, 2, 10, 20))),
-        9: found((1, 0.25, (0, 0, 3, 4))),
-        77: found((1, 1, (0, 0, 1, 1))),
-    }
-    assert to_coco_results(data, detections, extent=1.0) == [
-        {"image_id": 9, "category_id": 7, "bbox": [0, 0, 4, 5], "score": 0.25},
-        {"image_id": 10, "category_id": 3, "bbox": [1, 2, 10, 19], "score": 0.5},
-    ]
-
-
 def test_equals_pycocotools_on_a_file_with_crowds(tmp_path):
     data, detections = random_scene(seed=4)
     boxes = [
@@ -178,4 +166,20 @@ def test_equals_pycocotools_on_a_file_with_crowds(tmp_path):
     theirs.summarize()
     ours = evaluate_coco(data, detections, extent=0.0)
     assert 0.1 < ours["AP"] < 0.9
-    assert [ours[key] for key in METRICS[:5]] == pytest.approx(theirs.stats[:5].tolist(), abs=1e-12)
+    numbers = [-1 if ours[key] is None else ours[key] for key in METRICS + RECALLS]
+    assert numbers == pytest.approx(theirs.stats.tolist(), rel=0, abs=1e-12)
+
+
+def test_a_file_is_read_again_only_when_it_has_changed(tmp_path, monkeypatch):
+    file = tmp_path / "a.json"
+    one = [annotation(1, 7, (0, 0, 30, 30))]
+    data = json_dataset(file, [{"id": 1}], one, CATS)
+    detections = {1: found((1, 0.9, (0, 0, 30, 30)))}
+    reads = []
+    loads = json.loads
+    monkeypatch.setattr(json, "loads", lambda text: reads.append(1) or loads(text))
+    assert [evaluate_coco(data, detections, extent=0.0)["AP"] for _ in range(3)] == pytest.approx([1] * 3)
+    assert len(reads) == 1
+    json_dataset(file, [{"id": 1}], [*one, annotation(1, 7, (50, 50, 30, 30))], CATS)
+    assert evaluate_coco(data, detections, extent=0.0)["AP"] == pytest.approx(51 / 101)
+    assert len(reads) == 2

@@ -15,7 +15,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detectron_libra.evaluation import evaluate_coco, fast, to_coco_results
-from detectron_libra.evaluation.coco import METRICS
+from detectron_libra.evaluation.coco import METRICS, RECALLS
+from detectron_libra.evaluation.coco_boxes import FoundBoxes, TrueBoxes
+from detectron_libra.evaluation.pycoco import Accumulated
 
 from .scenes import dataset, found, json_dataset, record
 
@@ -70,7 +72,7 @@ def random_set(file, seed):
 
 
 def by_pycocotools(file, results):
-    """The 12 numbers of the file itself, -1 as None; the places of AP by area are those of METRICS."""
+    """The 12 numbers of the file itself, -1 as None, in the order of METRICS and RECALLS."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(file))
         predicted = truth.loadRes(results) if results else COCO()
@@ -81,7 +83,7 @@ def by_pycocotools(file, results):
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return [None if value == -1 else value for value in evaluation.stats[: len(METRICS)]]
+    return [None if value == -1 else value for value in evaluation.stats]
 
 
 def compare(tmp_path, seeds):
@@ -91,7 +93,7 @@ def compare(tmp_path, seeds):
         data, detections = random_set(file, seed)
         ours = evaluate_coco(data, detections, extent=0.0)
         theirs = by_pycocotools(file, to_coco_results(data, detections, extent=0.0))
-        for key, value in zip(METRICS, theirs, strict=True):
+        for key, value in zip(METRICS + RECALLS, theirs, strict=True):
             assert ours[key] == (None if value is None else pytest.approx(value, rel=0, abs=1e-9)), (
                 seed,
                 key,
@@ -127,38 +129,89 @@ def test_without_hotcoco_one_line_says_so(monkeypatch, caplog):
     assert len(lines) == 1 and "pycocotools" in lines[0]
 
 
+class Columns:
+    """hotcoco's COCO as far as it is needed to fail later."""
+
+    @classmethod
+    def from_arrays(cls, *_, **__):
+        return cls()
+
+    def load_res(self, rows):
+        assert rows.dtype == np.float64 and rows.shape[1] == 7
+        return self
+
+
 class Wrong:
-    """A COCOeval that finds nothing."""
+    """A COCOeval that is right about what the sample's precision is, and wrong about recall, or the other way round."""
+
+    wrong = "precision"
 
     def __init__(self, *_):
-        self.eval = {"precision": np.zeros((10, 101, 2, 4, 3))}
+        self.params = SimpleNamespace()
 
     def evaluate(self):
         pass
 
-    accumulate = evaluate
+    def accumulate(self):
+        right = {"precision": np.full((10, 101, 1, 4, 3), -1.0), "recall": np.full((10, 1, 4, 3), -1.0)}
+        for area in (0, 1):  # the only box of ``perfect`` is small
+            for values in right.values():
+                values[..., area, :] = 1
+        right[self.wrong] = right[self.wrong] - 1e-6
+        self.eval = right
 
 
-@pytest.mark.parametrize(("evaluation", "reason"), [(Wrong, "does not agree"), (None, "it fails (TypeError")])
+class WrongRecall(Wrong):
+    wrong = "recall"
+
+
+class Right(Wrong):
+    def accumulate(self):
+        super().accumulate()
+        self.eval["precision"] = self.eval["precision"] + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "reason"),
+    [(Wrong, "does not agree"), (WrongRecall, "does not agree"), (None, "it fails (TypeError")],
+)
 def test_what_does_not_agree_or_fails_is_not_used_and_told(monkeypatch, caplog, evaluation, reason):
-    module = SimpleNamespace(COCO=dict, COCOeval=evaluation)
+    module = SimpleNamespace(COCO=Columns, COCOeval=evaluation)
     monkeypatch.setattr(fast, "installed", lambda: module)
     assert evaluate_coco(*perfect(), extent=0.0)["AP"] == pytest.approx(1)
     (line,) = [r.message for r in caplog.records if "hotcoco" in r.message]
     assert reason in line and "pycocotools measures" in line
 
 
-def test_a_sample_comes_from_images_with_boxes(monkeypatch):
-    """Many images without any box leave something to compare."""
+def test_the_fakes_fail_for_what_they_say_only(monkeypatch, caplog):
+    """Right about both, the same fake is believed: what it says of the whole set is what comes out."""
+    monkeypatch.setattr(fast, "installed", lambda: SimpleNamespace(COCO=Columns, COCOeval=Right))
+    data, detections = perfect()
+    evaluate_coco(dataset(data.records, ["cat"]), detections, extent=0.0)
+    assert not [r for r in caplog.records if "hotcoco" in r.message]
+
+
+def test_a_sample_comes_from_images_with_boxes_and_their_commonest_classes(monkeypatch):
+    """Many images without any box, and classes without one, leave something to compare."""
     seen = []
 
     def measure(truth, found, images, classes):
-        seen.append(list(images))
-        return np.zeros((1, 1, 1, 1, 1))
+        seen.append((truth, list(images), list(classes)))
+        return Accumulated(np.zeros((1, 1, 1, 1, 1)), np.zeros((1, 1, 1, 1)))
 
-    truth = [{"image_id": i} for i in range(500, 700)]
+    images = np.arange(500, 700).repeat(40)
+    classes = np.tile(np.arange(100, 140), 200)
+    common = images % 100 < 50
+    classes[common] = np.minimum(classes[common], 120)
+    truth = TrueBoxes.of(images, np.ones((8000, 4)), classes)
+    nothing = FoundBoxes.of([], [], [], [])
     monkeypatch.setattr(fast, "installed", object)
+    monkeypatch.setattr(fast, "by_pycocotools", measure)
     monkeypatch.setattr(fast, "by_hotcoco", lambda module, *rest: measure(*rest))
-    fast.precision(truth, [], range(1000), [1], reference=measure)
-    assert len(seen) == 3 and seen[0] == seen[1] and len(seen[2]) == 1000
-    assert 50 <= len(seen[0]) < 100 and set(seen[0]) <= set(range(500, 700))
+    fast.accumulate(truth, nothing, range(1000), range(150))
+    (sample, images, classes), second, (whole, every, all_classes) = seen
+    assert (images, classes) == second[1:]
+    assert 50 <= len(images) < 100 and set(images) <= set(range(500, 700))
+    assert len(classes) == fast.SAMPLE_CLASSES and 120 in classes and set(classes) <= set(range(100, 140))
+    assert set(sample.images) == set(images) and set(sample.classes) == set(classes)
+    assert len(whole.images) == 8000 and len(every) == 1000 and len(all_classes) == 150

@@ -38,7 +38,8 @@ def test_layout_of_results_json(results):
     assert set(results) == {"scene"}
     values = results["scene"]
     assert set(values) == {"box", "concept", "boxes_at_threshold"}
-    assert set(values["box"]) == {"AP", "AP50", "AP75", "APs", "APm", "APl", "per_class"}
+    recalls = {"AR1", "AR10", "AR100", "ARs", "ARm", "ARl"}
+    assert set(values["box"]) == {"AP", "AP50", "AP75", "APs", "APm", "APl", "per_class"} | recalls
     shared = RATES | {"macro", "threshold", "best_threshold", "best_f1", "per_class"}
     assert set(values["concept"]) == shared | {"mAP"}
     assert set(values["boxes_at_threshold"]) == shared | {"iou"}
@@ -114,7 +115,7 @@ def test_pickle_can_be_read_by_old_python_and_numpy(scene):
 def test_table_names_every_class_and_says_what_is_unknown(results):
     table = summary_table(results)
     lines = table.splitlines()
-    assert lines[0].startswith("scene: AP ")
+    assert lines[0].startswith("scene: AP ") and lines[1].startswith("average recall: AR1 ")
     cells = {line.split()[0]: line.split()[1:] for line in lines if line.split()[0] in ("all", "cat", "dog")}
     # images: one cat of two found; one claim of a dog is wrong. boxes: of two cats one found, one wrong.
     assert cells["all"][1:] == ["50.0", "50.0", "50.0", "33.3", "50.0", "40.0"]

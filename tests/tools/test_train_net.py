@@ -10,7 +10,7 @@ from safetensors import safe_open
 from detectron_libra.config import load_config
 from tests.tools import runs
 
-BOX = {"AP", "AP50", "AP75", "APs", "APm", "APl", "per_class"}
+BOX = {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl", "per_class"}
 RATES = {"precision", "recall", "f1", "macro", "threshold", "best_threshold", "best_f1", "per_class"}
 CLASSES = ["circle", "square", "triangle"]
 
