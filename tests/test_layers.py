@@ -17,7 +17,7 @@ ALLOWED = {
     **{name: {"ops"} for name in PARTS},
     "engine": PARTS | {"ops"},
     "analysis": PARTS | {"ops"},
-    "benchmarks": {"ops"},
+    "benchmarks": {"ops", "evaluation"},
     "builders": PARTS | {"ops", "engine", "analysis", "config"},
     "cli": {"config"},
     "__init__": {"builders"},

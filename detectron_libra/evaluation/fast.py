@@ -17,8 +17,8 @@ from .pycoco import LIMITS, Accumulated, by_pycocotools
 log = logging.getLogger(__name__)
 
 #: Images that both measure before hotcoco is believed, and the classes, those with most boxes in these images.
-#: pycocotools needs time for every class, with boxes or without; so many cost a tenth of a second.
-SAMPLE, SAMPLE_CLASSES = 50, 16
+#: pycocotools needs time for every class, with boxes or without; so many cost about a tenth of a second.
+SAMPLE, SAMPLE_CLASSES = 50, 8
 #: Largest difference of a precision or a recall.
 TOLERANCE = 1e-9
 

@@ -53,21 +53,38 @@ def by_pycocotools(
 
 
 def run(truth: TrueBoxes, found: FoundBoxes, image_ids: Sequence[int], class_ids: Sequence[int]) -> COCOeval:
-    """pycocotools' own evaluation, done; arguments as in ``by_pycocotools``."""
+    """pycocotools' own evaluation, done; arguments as in ``by_pycocotools``.
+
+    What it prints becomes debug lines of the log. Meanwhile nothing else in the process, in whichever thread, can print
+    to ``sys.stdout``; log lines can.
+    """
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        evaluation = COCOeval(
-            _coco(_truth_dicts(truth), image_ids, class_ids),
-            _coco(_found_dicts(found), image_ids, class_ids),
-            "bbox",
-        )
-        evaluation.params.maxDets = list(LIMITS)
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
+        evaluation = prepare(truth, found, image_ids, class_ids)
+        finish(evaluation)
     for line in printed.getvalue().splitlines():
         log.debug("pycocotools: %s", line.strip())
     return evaluation
+
+
+def prepare(
+    truth: TrueBoxes, found: FoundBoxes, image_ids: Sequence[int], class_ids: Sequence[int]
+) -> COCOeval:
+    """pycocotools' evaluation with all boxes in it, nothing computed."""
+    evaluation = COCOeval(
+        _coco(_truth_dicts(truth), image_ids, class_ids),
+        _coco(_found_dicts(found), image_ids, class_ids),
+        "bbox",
+    )
+    evaluation.params.maxDets = list(LIMITS)
+    return evaluation
+
+
+def finish(evaluation: COCOeval) -> None:
+    """Computes it; ``evaluation.stats`` are the twelve numbers."""
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
 
 
 def _coco(boxes: list[dict], image_ids: Sequence[int], class_ids: Sequence[int]) -> COCO:

@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import torch
 
 from detectron_libra.engine import checkpoint, weights_file
 from detectron_libra.engine.signals import StopFlag
-from detectron_libra.errors import RunError
+from detectron_libra.errors import InputError, RunError
 from tests.engine.toy import Data, run
 
 ROOT = Path(__file__).resolve().parents[2]
