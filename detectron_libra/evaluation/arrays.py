@@ -19,6 +19,8 @@ from ..structures import Detections
 
 #: Ids of images and categories: whatever the JSON file holds.
 Id = int | str
+#: Attributes of records that are packed already, see data.coco.Records.
+PACKED = ("ids", "starts", "boxes", "classes", "crowd")
 
 
 def numpy_of(values: Any, dtype: Any) -> np.ndarray:
@@ -80,7 +82,7 @@ def flat_detections(ids: Sequence[Id], detections: Mapping[Id, Detections]) -> F
 
 def _truth(dataset: Any, ids: list[Id]) -> Truth:
     packed = dataset.records
-    if not hasattr(packed, "starts") or list(packed.ids) != ids:
+    if not all(hasattr(packed, name) for name in PACKED) or list(packed.ids) != ids:
         return flat_truth(records_by_id(dataset))
     return Truth(
         image=_image_index(np.diff(numpy_of(packed.starts, np.int64))),

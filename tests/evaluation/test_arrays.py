@@ -50,6 +50,18 @@ def test_packed_records_give_what_single_ones_give(order):
     assert 0.1 < expected["scene"]["box"]["AP"] < 0.9
 
 
+def test_records_that_are_packed_in_part_are_taken_one_by_one():
+    """Such as those of a data set with stored proposals, whose places are called ``starts``, too."""
+    data, detections = random_scene(seed=8)
+
+    class Wrapped(list):
+        starts = torch.zeros(31, dtype=torch.int64)
+
+    wrapped = dataset(Wrapped(data.records), data.class_names)
+    np.testing.assert_array_equal(Flat(wrapped, {}).truth.boxes, Flat(data, detections).truth.boxes)
+    assert Flat(wrapped, {}).ids == Flat(data, detections).ids
+
+
 def test_detections_are_ranked_within_an_image_and_equal_ones_keep_their_order():
     data = dataset([record(7), record(3)])
     box = (0, 0, 1, 1)
