@@ -13,6 +13,7 @@ from detectron_libra.report.svg import Series, precision_recall_plot
 from detectron_libra.report.texts import number, percent
 
 BOX = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+RECALLS = ("AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 RATES = ("precision", "recall", "f1")
 #: Classes in one plot, and plots of classes; the table has all of them.
 CLASSES_IN_PLOT, PLOTS = 8, 3
@@ -100,9 +101,14 @@ def _box_table(results: Mapping[str, Any]) -> list[object]:
     voc = {"PASCAL VOC AP50": results["voc"]["AP50"]} if "voc" in results else {}
     values = {key: results["box"].get(key) for key in BOX} | voc
     head = ["", *values]
-    return [
+    tables: list[object] = [
         table(head, [["box", *map(percent, values.values())]], caption="COCO average precision, per cent")
     ]
+    recalls = {key: results["box"][key] for key in RECALLS if key in results["box"]}
+    if recalls:
+        row = ["box", *map(percent, recalls.values())]
+        tables.append(table(["", *recalls], [row], caption="COCO average recall, per cent"))
+    return tables
 
 
 def _proposal_table(results: Mapping[str, Any]) -> list[object]:

@@ -172,6 +172,15 @@ def test_proposals_alone_have_recalls_and_a_word_about_what_they_lack():
     assert "val: AR@1000, AR@100 over iterations" in plots(page)
 
 
+def test_average_recall_is_shown_where_it_is_known():
+    recalls = {"AR1": 0.125, "AR10": 0.25, "AR100": 0.375, "ARs": None, "ARm": 0.5, "ARl": 0.625}
+    known = {**RESULTS, "box": {**RESULTS["box"], **recalls}}
+    _, text = seen(content([step(0)], [SetReport("val", known)]))
+    assert "AR1 AR10 AR100 ARs ARm ARl box 12.5 25.0 37.5 \N{EN DASH} 50.0 62.5" in text
+    _, text = seen(content([step(0)], [SetReport("val", RESULTS)]))
+    assert "average recall" not in text and "AR1" not in text
+
+
 def test_a_set_of_many_classes_stays_small_and_shows_those_with_most_objects():
     recall = [k / 5000 for k in range(5000)]
     curves = [Curve(f"class {k}", k, recall, recall, None) for k in range(80)]
