@@ -18,13 +18,11 @@ from detectron_libra.builders.rules import geometry_of
 from detectron_libra.builders.testing import detect_on
 from detectron_libra.config import Config
 from detectron_libra.data.coco import Dataset
+from detectron_libra.engine.later import Evaluate
 from detectron_libra.engine.signals import StopFlag
 from detectron_libra.evaluation.coco_results import write_coco_results
 
 log = logging.getLogger(__name__)
-
-#: Given the iteration: the results, or the promise of them.
-Evaluate = Callable[[int], Mapping[str, Any] | Future]
 
 
 def evaluation(

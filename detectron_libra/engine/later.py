@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 
 #: Given the iteration and the result.
 Note = Callable[[int, Mapping[str, Any]], None]
+#: Given the iteration: its result, or a Future of it.
+Evaluate = Callable[[int], Mapping[str, Any] | Future]
 
 
 class Later:
@@ -30,9 +32,16 @@ class Later:
         self._note = note
         self._waiting: deque[tuple[int, Future]] = deque()
 
-    def take(self, iteration: int, result: Mapping[str, Any] | Future) -> None:
-        """Takes the result of an iteration, or the promise of it; waits for earlier ones: they do not pile up."""
+    def take(self, iteration: int, evaluate: Evaluate) -> None:
+        """Asks for the result of an iteration once earlier ones are there.
+
+        So they do not pile up, and no process is forked (``evaluate`` may start readers) while one is being computed.
+
+        Args:
+            evaluate: given the iteration, returns the result or a Future of it.
+        """
         self.collect(wait=True)
+        result = evaluate(iteration)
         if isinstance(result, Future):
             self._waiting.append((iteration, result))
         else:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from torch.optim import Optimizer
 from detectron_libra import files
 from detectron_libra.engine import checkpoint, replay, rng
 from detectron_libra.engine.guard import Guard, require_finite, worker_errors_named
-from detectron_libra.engine.later import Later
+from detectron_libra.engine.later import Evaluate, Later
 from detectron_libra.engine.metrics import Metrics
 from detectron_libra.engine.nonfinite import OnNonfinite
 from detectron_libra.engine.optim import set_lr
@@ -51,7 +50,7 @@ def train(
     checkpoints_kept: int = 2,
     log_period: int = 20,
     eval_period: int = 0,
-    evaluate: Callable[[int], Mapping[str, Any] | Future] | None = None,
+    evaluate: Evaluate | None = None,
     on_checkpoint: Callable[[Path, int], None] | None = None,
     stop: StopFlag | None = None,
     on_nonfinite: str = "stop",
@@ -174,7 +173,7 @@ def train(
                 evaluations.collect()
                 if evaluate and to_evaluate:
                     with rng.preserved():
-                        evaluations.take(iteration, evaluate(iteration))
+                        evaluations.take(iteration, evaluate)
                     model.train()
     finally:
         if hasattr(batches, "close"):

@@ -142,11 +142,13 @@ def test_an_evaluation_that_ends_later_is_logged_for_its_iteration(tmp_path, who
         ends = threading.Event()
 
         def evaluate(iteration):
-            if iteration == 15:
-                ends.set()  # the first one is waited for before the second is taken
             return thread.submit(lambda: ends.wait(20) and {"AP": iteration})
 
-        run(tmp_path, evaluate=evaluate, eval_period=8)
+        def on_checkpoint(path, iteration):
+            if iteration == 15:
+                ends.set()  # the first one is waited for before the second begins
+
+        run(tmp_path, evaluate=evaluate, eval_period=8, on_checkpoint=on_checkpoint)
     lines = history(tmp_path)
     assert [line for line in lines if "eval" in line] == [{"iter": i, "eval": {"AP": i}} for i in (7, 15)]
     assert [line["iter"] for line in lines].index(15) < [line["iter"] for line in lines].index(7, 8)
