@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What surrounds the products of a Winograd convolution; detectron_libra/ops/conv3x3/__init__.py puts it together.
-// `planes` are (P, T, C): P = (tile + 2)^2 matrices with a row for each tile of each level, level by level, image by
-// image, row by row. `sizes` are N, H, W of each level in turn. tile: 2 or 4.
+// What surrounds the products of a Winograd convolution; detectron_libra/ops/conv3x3/__init__.py puts it
+// together. `planes` are (P, T, C): P = (tile + 2)^2 matrices with a row for each tile of each level, level
+// by level, image by image, row by row. `sizes` are N, H, W of each level in turn. tile: 2 or 4.
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY_FRAGMENT(detectron_libra, m) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// CPU kernels around the products of a Winograd convolution, in channels_last. A tile, or a block of channels of an
-// image, belongs to one thread: no result depends on their number.
+// CPU kernels around the products of a Winograd convolution, in channels_last. A tile, or a block of channels
+// of an image, belongs to one thread: no result depends on their number.
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
@@ -11,8 +11,8 @@
 
 namespace detectron_libra {
 namespace {
-using torch::stable::Tensor;
 using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
 
 // run<T, kTile>() for float32 or bfloat16 and a tile of 2 or 4.
 template <typename Run>
@@ -44,7 +44,8 @@ Tensor winograd_input_cpu(TensorList levels, int64_t tile) {
 Tensor winograd_output_backward_cpu(TensorList grads, TensorList outputs, int64_t tile) {
   check_tile(tile);
   check_levels(grads, "grads");
-  STD_TORCH_CHECK(outputs.empty() || outputs.size() == grads.size(), "outputs must be empty or one per gradient");
+  STD_TORCH_CHECK(outputs.empty() || outputs.size() == grads.size(),
+                  "outputs must be empty or one per gradient");
   for (size_t l = 0; l < outputs.size(); ++l) check_same(grads[l], "grads", outputs[l], "outputs");
   const int64_t channels = grads[0].size(1);
   check_lanes(channels, "grads", kLanes);
@@ -121,7 +122,8 @@ Tensor winograd_weight_cpu(const Tensor& weight, int64_t tile, ScalarType dtype)
 Tensor winograd_weight_backward_cpu(const Tensor& planes, int64_t tile) {
   check_planes(planes, tile, -1);
   check_lanes(planes.size(2), "planes", kLanes);
-  const Tensor grad = empty_in_format(planes, {planes.size(1), planes.size(2), 3, 3}, ScalarType::Float, true);
+  const Tensor grad =
+      empty_in_format(planes, {planes.size(1), planes.size(2), 3, 3}, ScalarType::Float, true);
   dispatch(planes.scalar_type(), tile, [&]<typename T, int kTile>() {
     planes_to_weight<kTile>(planes_of<T>(planes), grad.template mutable_data_ptr<float>());
   });

@@ -42,7 +42,8 @@ inline void check_tile(int64_t tile) {
 }
 
 inline void check_lanes(int64_t channels, const char* name, int lanes) {
-  STD_TORCH_CHECK(channels % lanes == 0, name, " must have a multiple of ", lanes, " channels, got ", channels);
+  STD_TORCH_CHECK(channels % lanes == 0, name, " must have a multiple of ", lanes, " channels, got ",
+                  channels);
 }
 
 inline void check_float_or_bfloat16(torch::headeronly::ScalarType t, const char* name) {

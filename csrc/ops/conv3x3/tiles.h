@@ -56,7 +56,8 @@ inline Place place_of(const TileGrid& grid, int64_t tile) {
   return {tile / per_image, tile % per_image / cols * grid.tile, tile % cols * grid.tile};
 }
 
-// planes = M X M' of the pixels around each tile, 0 outside the image: X begins kBefore pixels before the tile.
+// planes = M X M' of the pixels around each tile, 0 outside the image: X begins kBefore pixels before the
+// tile.
 template <const auto& kMatrix, int kTile, int kBefore, typename T>
 void image_to_planes(const Image<const T>& image, const Planes<T>& planes) {
   constexpr int kIn = kMatrix.cols, kOut = kMatrix.rows;
@@ -117,7 +118,8 @@ void planes_to_image(const Planes<T>& planes, const Image<T>& image, const float
   });
 }
 
-// Channels of an image whose sums one thread holds at a time: whole cache lines of the planes, and a part of its cache.
+// Channels of an image whose sums one thread holds at a time: whole cache lines of the planes, and a part of
+// its cache.
 constexpr int64_t kSummedChannels = 4 * kLanes;
 
 // Rows of pixels, one before and one after those of a row of tiles, with one column before and one after.
@@ -144,8 +146,8 @@ LIBRA_INLINE void add_tile(const Planes<T>& planes, int64_t tile, int64_t first,
   }
 }
 
-// The gradient of image_to_planes: windows overlap by two pixels, and each pixel is the sum of what up to four of
-// them say, taken tile by tile in float32.
+// The gradient of image_to_planes: windows overlap by two pixels, and each pixel is the sum of what up to
+// four of them say, taken tile by tile in float32.
 template <int kTile, typename T>
 void add_planes_to_image(const Planes<T>& planes, const Image<T>& image) {
   const TileGrid& grid = image.grid;
@@ -159,8 +161,10 @@ void add_planes_to_image(const Planes<T>& planes, const Image<T>& image) {
       vectorized([&] {
         for (int64_t row = 0; row < grid.rows(); ++row) {
           const int64_t tile = grid.first + (n * grid.rows() + row) * grid.cols();
-          for (int64_t col = 0; col < grid.cols(); ++col) add_tile<kTile>(planes, tile + col, first, col, sums);
-          // The first kTile rows of sums are complete; the last row of tiles completes what is left of the image.
+          for (int64_t col = 0; col < grid.cols(); ++col)
+            add_tile<kTile>(planes, tile + col, first, col, sums);
+          // The first kTile rows of sums are complete; the last row of tiles completes what is left of the
+          // image.
           const int64_t above = row * kTile - 1;
           const int64_t below = row + 1 == grid.rows() ? grid.height : above + kTile;
           for (int64_t y = std::max<int64_t>(above, 0); y < below; ++y)

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Winograd's minimal filtering F(m x m, 3 x 3): m x m outputs of a 3 x 3 convolution from (m + 2) x (m + 2) inputs
-// with (m + 2)^2 products instead of 9 m^2, Y = A' [(G g G') * (B' d B)] A. Matrices: Lavin and Gray,
-// arXiv:1509.09308, section 4 (points 0, 1, -1 and for m = 4 also 2, -2). All that surrounds the products is linear,
-// so the gradients are the same sums with the matrices transposed.
+// Winograd's minimal filtering F(m x m, 3 x 3): m x m outputs of a 3 x 3 convolution from (m + 2) x (m + 2)
+// inputs with (m + 2)^2 products instead of 9 m^2, Y = A' [(G g G') * (B' d B)] A. Matrices: Lavin and Gray,
+// arXiv:1509.09308, section 4 (points 0, 1, -1 and for m = 4 also 2, -2). All that surrounds the products is
+// linear, so the gradients are the same sums with the matrices transposed.
 #include <cstdint>
 
 #include "common/host_device.h"
