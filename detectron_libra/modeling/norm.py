@@ -8,9 +8,9 @@ from math import gcd
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from detectron_libra.errors import UsageError
+from detectron_libra.modeling.convolution import Conv2d
 
 NORMS = ("affine", "batch", "group", "none")
 
@@ -80,21 +80,25 @@ def make_norm(kind: str, channels: int, *, groups: Groups = 32, eps: float = 1e-
     raise UsageError(f"norm: {kind!r} is unknown; use one of {', '.join(NORMS)}")
 
 
-def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
+def conv_norm(x: Tensor, conv: Conv2d, norm: nn.Module, *, relu: bool = False) -> Tensor:
     """``norm(conv(x))``; a fixed affine is folded into the convolution, which saves a pass over the output.
 
     Args:
         x: (N, C_in, H, W) float.
         conv: square stride, padding and dilation as usual; without a bias where ``norm`` is a FrozenAffine.
         norm: what :func:`make_norm` gave.
+        relu: return the part above 0.
 
     Returns:
         (N, C_out, H', W'), in the dtype that the convolution gives.
     """
-    if not isinstance(norm, FrozenAffine) or conv.bias is not None:
-        return norm(conv(x))
-    weight = conv.weight * norm.weight[:, None, None, None]
-    return F.conv2d(x, weight, norm.bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+    if isinstance(norm, nn.Identity):
+        return conv(x, relu=relu)
+    if isinstance(norm, FrozenAffine) and conv.bias is None:
+        weight = conv.weight * norm.weight[:, None, None, None]
+        return conv.apply_to([x], weight, norm.bias, relu=relu)[0]
+    normed = norm(conv(x))
+    return normed.relu_() if relu else normed
 
 
 class FrozenAffine(nn.Module):

@@ -10,15 +10,16 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from detectron_libra.modeling.convolution import Conv2d
 from detectron_libra.modeling.norm import Groups, conv_norm, make_norm
 
 
 def make_conv(
     inputs: int, outputs: int, kernel: int, *, stride: int = 1, dilation: int = 1, groups: int = 1, bias: bool
-) -> nn.Conv2d:
+) -> Conv2d:
     """A convolution that keeps the size but for its stride: ceil(H / stride) rows (odd ``kernel``)."""
     padding = dilation * (kernel // 2)
-    return nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias)
+    return Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias)
 
 
 def make_stage(
@@ -81,7 +82,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, *, inputs: int, outputs: int, stride: int, style: BlockStyle):
         super().__init__()
-        self.shortcut: nn.Conv2d | None = None
+        self.shortcut: Conv2d | None = None
         self.shortcut_norm: nn.Module | None = None
         if inputs != outputs or stride != 1:
             self.shortcut = make_conv(inputs, outputs, 1, stride=stride, bias=style.bias)
@@ -113,7 +114,7 @@ class BasicBlock(ResidualBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, ceil(H / stride), ceil(W / stride))."""
-        branch = conv_norm(x, self.conv1, self.norm1).relu_()
+        branch = conv_norm(x, self.conv1, self.norm1, relu=True)
         return self.add_shortcut(x, conv_norm(branch, self.conv2, self.norm2))
 
     def last_norm(self) -> nn.Module:
@@ -139,8 +140,8 @@ class BottleneckBlock(ResidualBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, ceil(H / stride), ceil(W / stride))."""
-        branch = conv_norm(x, self.conv1, self.norm1).relu_()
-        branch = conv_norm(branch, self.conv2, self.norm2).relu_()
+        branch = conv_norm(x, self.conv1, self.norm1, relu=True)
+        branch = conv_norm(branch, self.conv2, self.norm2, relu=True)
         return self.add_shortcut(x, conv_norm(branch, self.conv3, self.norm3))
 
     def last_norm(self) -> nn.Module:

@@ -140,7 +140,7 @@ class Stem(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, channels, ceil(ceil(H / 2) / 2), ceil(ceil(W / 2) / 2))."""
-        return F.max_pool2d(conv_norm(x, self.conv, self.norm).relu_(), 3, stride=2, padding=1)
+        return F.max_pool2d(conv_norm(x, self.conv, self.norm, relu=True), 3, stride=2, padding=1)
 
 
 class ResNet(nn.Module):

@@ -3,6 +3,7 @@
 
 from torch import Tensor, nn
 
+from detectron_libra.modeling.convolution import Conv2d, through
 from detectron_libra.modeling.init import kaiming_normal_, normal_, xavier_fill_
 from detectron_libra.modeling.norm import Groups, make_norm
 
@@ -44,7 +45,7 @@ class XConvFCHead(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for i in range(num_convs):
-            conv = nn.Conv2d(channels if i == 0 else conv_dim, conv_dim, 3, padding=1, bias=norm == "none")
+            conv = Conv2d(channels if i == 0 else conv_dim, conv_dim, 3, padding=1, bias=norm == "none")
             kaiming_normal_(conv)
             layers += [
                 conv,
@@ -59,7 +60,7 @@ class XConvFCHead(nn.Module):
 
     def forward(self, regions: Tensor) -> Tensor:
         """(R, C, S, S) to (R, dim)."""
-        return self.relu(self.fc6(self.convs(regions).flatten(1)))
+        return self.relu(self.fc6(through(self.convs, [regions])[0].flatten(1)))
 
 
 class FastRCNNPredictor(nn.Module):

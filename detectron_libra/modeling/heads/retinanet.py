@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from detectron_libra.modeling.convolution import Conv2d, through
 from detectron_libra.modeling.init import kaiming_normal_, normal_
 from detectron_libra.modeling.norm import Groups, make_norm
 
@@ -19,7 +20,7 @@ def tower(
     """``depth`` times 3x3 convolution, normalisation if any, ReLU."""
     layers: list[nn.Module] = []
     for i in range(depth):
-        conv = nn.Conv2d(channels_in if i == 0 else channels, channels, 3, padding=1, bias=norm == "none")
+        conv = Conv2d(channels_in if i == 0 else channels, channels, 3, padding=1, bias=norm == "none")
         if norm == "none":
             normal_(conv, PREDICTION_STD)
         else:
@@ -28,9 +29,9 @@ def tower(
     return nn.Sequential(*(layer for layer in layers if not isinstance(layer, nn.Identity)))
 
 
-def prediction(channels: int, outputs: int) -> nn.Conv2d:
+def prediction(channels: int, outputs: int) -> Conv2d:
     """The last convolution of a tower."""
-    conv = nn.Conv2d(channels, outputs, 3, padding=1)
+    conv = Conv2d(channels, outputs, 3, padding=1)
     normal_(conv, PREDICTION_STD)
     return conv
 
@@ -85,9 +86,6 @@ class RetinaNetHead(nn.Module):
 
     def forward(self, levels: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Per level the raw class scores (N, A*C', H, W) and box deltas (N, A*4, H, W)."""
-        scores, deltas = [], []
-        for level in levels:
-            shared = self.cls_tower(level)
-            scores.append(self.cls_pred(shared))
-            deltas.append(self.box_pred(shared if self.box_tower is None else self.box_tower(level)))
-        return scores, deltas
+        shared = through(self.cls_tower, levels)
+        boxes = shared if self.box_tower is None else through(self.box_tower, levels)
+        return self.cls_pred(shared), self.box_pred(boxes)

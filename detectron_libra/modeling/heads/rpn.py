@@ -4,8 +4,8 @@
 from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from detectron_libra.modeling.convolution import Conv2d
 from detectron_libra.modeling.init import normal_
 
 HEAD_STD = 0.01  # Detectron's rpn_heads.py
@@ -23,13 +23,13 @@ class RPNHead(nn.Module):
 
     def __init__(self, *, channels: int, num_anchors: int):
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-        self.objectness = nn.Conv2d(channels, num_anchors, 1)
-        self.deltas = nn.Conv2d(channels, num_anchors * 4, 1)
+        self.conv = Conv2d(channels, channels, 3, padding=1)
+        self.objectness = Conv2d(channels, num_anchors, 1)
+        self.deltas = Conv2d(channels, num_anchors * 4, 1)
         for layer in (self.conv, self.objectness, self.deltas):
             normal_(layer, HEAD_STD)
 
     def forward(self, levels: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Per level the objectness logits (N, A, H, W) and box deltas (N, A*4, H, W)."""
-        hidden = [F.relu(self.conv(level)) for level in levels]
+        hidden = self.conv(levels, relu=True)
         return [self.objectness(h) for h in hidden], [self.deltas(h) for h in hidden]

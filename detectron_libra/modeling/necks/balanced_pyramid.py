@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from detectron_libra.errors import UsageError
+from detectron_libra.modeling.convolution import Conv2d
 from detectron_libra.modeling.init import kaiming_normal_, normal_, xavier_uniform_, zero_
 from detectron_libra.modeling.necks.non_local import NonLocal
 from detectron_libra.modeling.norm import conv_norm, make_norm
@@ -28,11 +29,11 @@ class ConvRefine(nn.Module):
     def __init__(self, channels: int, *, norm: str | None = None):
         super().__init__()
         self.norm = make_norm(norm or "none", channels)
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=isinstance(self.norm, nn.Identity))
+        self.conv = Conv2d(channels, channels, 3, padding=1, bias=isinstance(self.norm, nn.Identity))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape."""
-        return conv_norm(x, self.conv, self.norm).relu()
+        return conv_norm(x, self.conv, self.norm, relu=True)
 
 
 def init_refine(refine: nn.Module, init: str) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detectron_libra.errors import UsageError
+from detectron_libra.modeling.convolution import Conv2d
 from detectron_libra.modeling.init import xavier_fill_, zero_
 from detectron_libra.modeling.norm import Groups, conv_norm, make_norm
 
@@ -90,14 +91,14 @@ class FPN(nn.Module):
         bias = norm == "none"
         lateral, output, lateral_norm, output_norm, extra = ({} for _ in range(5))
         for level in self.backbone_levels:
-            lateral[str(level)] = nn.Conv2d(in_channels[level], dim, 1, bias=bias)
-            output[str(level)] = nn.Conv2d(dim, dim, 3, padding=1, bias=bias)
+            lateral[str(level)] = Conv2d(in_channels[level], dim, 1, bias=bias)
+            output[str(level)] = Conv2d(dim, dim, 3, padding=1, bias=bias)
             lateral_norm[str(level)] = make_norm(norm, dim, groups=norm_groups, eps=norm_eps)
             output_norm[str(level)] = make_norm(norm, dim, groups=norm_groups, eps=norm_eps)
         if extra_convs:
             for level in range(top + 1, max_level + 1):
                 inputs = in_channels[top] if level == top + 1 and not extra_from_output else dim
-                extra[str(level)] = nn.Conv2d(inputs, dim, 3, stride=2, padding=1)
+                extra[str(level)] = Conv2d(inputs, dim, 3, stride=2, padding=1)
         self.lateral, self.output = nn.ModuleDict(lateral), nn.ModuleDict(output)
         self.lateral_norm, self.output_norm = nn.ModuleDict(lateral_norm), nn.ModuleDict(output_norm)
         self.extra = nn.ModuleDict(extra)

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from detectron_libra.errors import UsageError
+from detectron_libra.modeling.convolution import Conv2d
 from detectron_libra.modeling.norm import conv_norm, make_norm
 
 ATTENTIONS = ("auto", "sdpa", "tiled", "explicit")
@@ -138,11 +139,11 @@ class NonLocal(nn.Module):
         if attention not in ATTENTIONS:
             raise UsageError(f"attention: {attention!r} is unknown; use one of {', '.join(ATTENTIONS)}")
         self.attention = attention
-        self.g = nn.Conv2d(channels, channels, 1)
-        self.theta = nn.Conv2d(channels, channels, 1)
-        self.phi = nn.Conv2d(channels, channels, 1)
+        self.g = Conv2d(channels, channels, 1)
+        self.theta = Conv2d(channels, channels, 1)
+        self.phi = Conv2d(channels, channels, 1)
         self.norm = make_norm(norm or "none", channels)
-        self.conv_out = nn.Conv2d(channels, channels, 1, bias=isinstance(self.norm, nn.Identity))
+        self.conv_out = Conv2d(channels, channels, 1, bias=isinstance(self.norm, nn.Identity))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) float to the same shape and memory format."""
