@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from detectron_libra.ops.conv3x3 import conv3x3
@@ -64,11 +65,42 @@ def conv1x1(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int
     """
     if not _as_rows_pays(x):
         return F.conv2d(x, weight, bias, tuple(stride))
-    x = x[:, :, :: stride[0], :: stride[1]]
+    return RowsOfPixels.apply(x[:, :, :: stride[0], :: stride[1]], weight, bias)
+
+
+class RowsOfPixels(torch.autograd.Function):
+    """1x1 convolution of (x, weight, bias) with stride 1, both passes on rows of pixels.
+
+    A function of its own, so that what comes out is no view, which an operation in place would have to copy.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        out = F.conv2d(_rows(x), weight, bias)
+        images, _, height, width = x.shape
+        shape = (images, len(weight), height, width)
+        strides = (height * width * len(weight), 1, width * len(weight), len(weight))
+        return out.new_empty(0).set_(out.untyped_storage(), 0, shape, strides)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        needed = list(ctx.needs_input_grad)
+        grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
+            _rows(grad), _rows(x), weight, [len(weight)], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, needed
+        )
+        if grad_x is not None:
+            images, channels, height, width = x.shape
+            grad_x = grad_x.permute(0, 2, 3, 1).reshape(images, height, width, channels).permute(0, 3, 1, 2)
+        return grad_x, grad_weight, grad_bias
+
+
+def _rows(x: Tensor) -> Tensor:
+    """(N, C, H, W) as (N * H, C, 1, W), both in channels_last; copied only where x is in another format."""
     images, channels, height, width = x.shape
-    rows = x.permute(0, 2, 3, 1).reshape(images * height, 1, width, channels).permute(0, 3, 1, 2)
-    out = F.conv2d(rows, weight, bias)
-    return out.permute(0, 2, 3, 1).reshape(images, height, width, len(weight)).permute(0, 3, 1, 2)
+    return x.permute(0, 2, 3, 1).reshape(images * height, 1, width, channels).permute(0, 3, 1, 2)
 
 
 def through(tower: nn.Sequential, levels: Sequence[Tensor]) -> list[Tensor]:
@@ -94,7 +126,8 @@ def through(tower: nn.Sequential, levels: Sequence[Tensor]) -> list[Tensor]:
 
 def _as_rows_pays(x: Tensor) -> bool:
     return (
-        x.device.type == "cpu"
+        not torch.compiler.is_compiling()
+        and x.device.type == "cpu"
         and x.dtype == torch.float32
         and x.numel() > 0
         and len(x) < FEW_IMAGES <= len(x) * x.shape[2]

@@ -8,6 +8,7 @@ import torch
 
 from detectron_libra.errors import UsageError
 from detectron_libra.modeling.backbones import ARCHITECTURES, ResNet
+from detectron_libra.modeling.convolution import Conv2d
 from detectron_libra.modeling.norm import FrozenAffine, conv_norm, group_count, make_norm
 
 SMALL = {"width": 8, "norm_groups": 4}
@@ -146,7 +147,7 @@ def test_network_ends_after_the_last_stage_asked_for():
 
 def test_folded_affine_equals_convolution_then_affine():
     torch.manual_seed(0)
-    conv, norm = torch.nn.Conv2d(6, 8, 3, padding=1, groups=2, bias=False), FrozenAffine(8)
+    conv, norm = Conv2d(6, 8, 3, padding=1, groups=2, bias=False), FrozenAffine(8)
     norm.weight.normal_(), norm.bias.normal_()
     x = torch.randn(2, 6, 9, 7)
     torch.testing.assert_close(conv_norm(x, conv, norm), norm(conv(x)))
