@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from statistics import median
 from typing import Any
 
 from torch.autograd import DeviceType
@@ -23,28 +24,42 @@ HIGHEST_SEQUENCE = 2**62
 
 
 def seconds_of_parts(events: Iterable[Any], *, device: str) -> dict[str, float]:
-    """Seconds of every part in all profiled steps together.
+    """Seconds of every part of a step: the median of the profiled steps, part by part.
+
+    A part that the system interrupts in one step is as it should be in the others.
 
     Args:
         events: of ``torch.profiler.profile``, each step inside of a range STEP.
         device: "cpu": time of the thread that computes; "cuda": time of the kernels, and "other" is what is left of
-            the steps.
+            the step.
 
     Returns:
-        Part -> seconds; the sum is the time of the steps.
+        Part -> seconds.
     """
     on_host = [event for event in events if event.device_type == DeviceType.CPU]
-    steps = [event for event in on_host if event.name == STEP]
-    total = sum(event.cpu_time_total for event in steps)
-    # on a GPU the backward pass runs in a thread of its own
-    roots = steps if device == "cpu" else [event for event in on_host if event.cpu_parent is None]
+    makers = _makers(on_host)
+    steps = [_one_step(e, on_host, makers, device) for e in on_host if e.name == STEP]
+    parts = sorted({part for step in steps for part in step})
+    return {part: median(step.get(part, 0.0) for step in steps) / 1e6 for part in parts}
+
+
+def _one_step(step: Any, on_host: Iterable[Any], makers: dict[int, str], device: str) -> dict[str, float]:
+    """Microseconds of every part of one step, which are all of it."""
+    roots = [step] if device == "cpu" else _roots_during(step, on_host)
     own = _own_cpu if device == "cpu" else _own_cuda
-    makers, before = _makers(on_host), "other"
+    before = "other"
     spent: dict[str, float] = defaultdict(float)
-    for root in sorted(roots, key=_start):
+    for root in roots:
         before = _walk(root, before, makers, own, spent)
-    spent["other"] += total - sum(spent.values())
-    return {part: microseconds / 1e6 for part, microseconds in spent.items()}
+    spent["other"] += step.cpu_time_total - sum(spent.values())
+    return spent
+
+
+def _roots_during(step: Any, events: Iterable[Any]) -> list[Any]:
+    """The outermost events of all threads: on a GPU the backward pass runs in one of its own."""
+    span = step.time_range
+    inside = (e for e in events if e.cpu_parent is None and span.start <= _start(e) <= span.end)
+    return sorted(inside, key=_start)
 
 
 def shares(parts: dict[str, float]) -> dict[str, float]:

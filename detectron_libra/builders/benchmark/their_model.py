@@ -143,7 +143,7 @@ def _retinanet(cfg: Config, backbone: nn.Module, transform: dict[str, Any]) -> n
         backbone,
         num_classes=cfg.MODEL.NUM_CLASSES - 1,  # it counts outputs, and there is none for the background
         anchor_generator=_anchors(
-            [[2**level * r.ANCHOR_SCALE * octave for octave in octaves] for level in range(low, high + 1)],
+            [[int(2**level * r.ANCHOR_SCALE * o) for o in octaves] for level in range(low, high + 1)],
             r.ASPECT_RATIOS,
         ),
         score_thresh=r.INFERENCE_TH,

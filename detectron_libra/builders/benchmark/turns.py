@@ -12,13 +12,15 @@ from typing import Any
 from detectron_libra.benchmarks.measure import Times
 from detectron_libra.builders.benchmark.crew import Hired, hired
 from detectron_libra.builders.benchmark.plan import Contender, Order
-from detectron_libra.builders.benchmark.worker import PROFILED_STEPS
 
 #: A turn lasts at least so long: after a pause a processor's first moments are slower.
 TURN_S = 0.25
 #: Seconds of turns of all contenders of a mode together, where the number of rounds is not given.
 BUDGET_S = 60.0
 FEWEST, MOST = 7, 31
+#: Profiled steps: as many as take so long.
+PROFILE_S = 1.0
+FEWEST_PROFILED, MOST_PROFILED = 3, 11
 
 
 @dataclass
@@ -76,9 +78,13 @@ def measure(
             told(f"{worker.contender.title}: profile")
             one = Measured(worker.order, Times(samples[worker.contender]), worker.call("memory"))
             one.counts, one.facts = worker.call("counts"), worker.call("facts")
-            one.profile = worker.call("profiled", PROFILED_STEPS, None if found else trace)
+            one.profile = worker.call("profiled", _profiled_steps(one), None if found else trace)
             found.append(one)
         return found
+
+
+def _profiled_steps(found: Measured) -> int:
+    return max(FEWEST_PROFILED, min(MOST_PROFILED, int(PROFILE_S / found.times.median)))
 
 
 def _rounds(crew: list[Hired], steps: dict[Contender, int]) -> int:

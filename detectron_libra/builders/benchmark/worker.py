@@ -30,9 +30,6 @@ from detectron_libra.builders.benchmark.theirs import build_theirs
 from detectron_libra.builders.session import pick_device
 from detectron_libra.errors import LibraError
 
-#: After the profiler's first step, which includes its own start.
-PROFILED_STEPS = 3
-
 
 def serve(connection: Connection, order: Order) -> None:
     """Builds the contender, then answers the calls of the parent until it hangs up.
@@ -78,7 +75,6 @@ class Worker:
     def begin(self) -> None:
         """What follows counts for the peak of the memory."""
         gc.collect()
-        gc.disable()
         self.peak.begin()
 
     def memory(self) -> tuple[int, str]:
@@ -104,8 +100,8 @@ class Worker:
             found.export_chrome_trace(str(trace))
         return {
             "shares": shares(parts),
-            "parts": {part: seconds / steps for part, seconds in sorted(parts.items())},
-            "profiled_step_s": sum(parts.values()) / steps,
+            "parts": dict(sorted(parts.items())),
+            "profiled_step_s": sum(parts.values()),
         }
 
     def counts(self) -> dict[str, float]:
