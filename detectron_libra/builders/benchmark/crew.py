@@ -6,6 +6,8 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cache
+from multiprocessing.context import ForkServerContext
 from typing import Any
 
 from detectron_libra.builders.benchmark.plan import Contender, Order
@@ -16,14 +18,22 @@ from detectron_libra.errors import InputError, LibraError, RunError, UsageError
 GRACE_S = 10.0
 
 
+@cache
+def _context() -> ForkServerContext:
+    """Workers are forked from a process that has imported everything and computed nothing: fresh, and at once."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([serve.__module__])
+    return context
+
+
 class Hired:
     """A worker process."""
 
     def __init__(self, order: Order) -> None:
-        context = multiprocessing.get_context("spawn")
         self.order = order
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, order), daemon=True)
+        self._connection, theirs = _context().Pipe()
+        # no daemon: a loader has processes of its own; whoever is not called any more ends
+        self._process = _context().Process(target=serve, args=(theirs, order))
         self._process.start()
         theirs.close()
 

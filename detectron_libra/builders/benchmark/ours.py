@@ -91,11 +91,11 @@ def _training(
             precision=order.contender.precision,
             clip_grad_norm=cfg.TRAIN.CLIP_GRAD_NORM,
         )
-        seen.update(values)
+        seen.update({name: values[name].detach() for name in ("loss", "grad_norm")})
 
     def counts() -> dict[str, float]:
         guard.flush()
-        return {name: seen[name].item() for name in ("loss", "grad_norm")}
+        return {name: value.item() for name, value in seen.items()}
 
     places = [
         *places_of(model),

@@ -21,6 +21,8 @@ from detectron_libra.ops import backend
 
 #: Distance of the quartiles, as a share of the median, above which a number is marked.
 UNSTEADY = 0.10
+#: How many times as long as a timed step a profiled one may be before its shares are marked.
+DISTURBED = 1.5
 #: Variables of the environment that change the allocator of a process, whosever it is.
 ALLOCATOR_VARIABLES = ("LD_PRELOAD", "GLIBC_TUNABLES", "MALLOC_")
 
@@ -121,6 +123,11 @@ def warnings(rows: Sequence[dict[str, Any]], pairs: Sequence[dict[str, Any]]) ->
             yield (
                 f"unsteady: {one['impl']} {one['mode']} {one['precision']}: the quartiles are "
                 f"{one['spread']:.0%} of the median apart"
+            )
+        if one["profiled_step_s"] > DISTURBED * one["step_s"]:
+            yield (
+                f"shares of {one['impl']} {one['mode']} {one['precision']} are of steps "
+                f"{one['profiled_step_s'] / one['step_s']:.1f} times as long as those that were timed"
             )
     for one in pairs:
         if one["spread"] > UNSTEADY:

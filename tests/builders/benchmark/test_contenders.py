@@ -136,6 +136,8 @@ def test_ratios_are_taken_pair_by_pair():
 def test_what_is_unsteady_is_told():
     steady, shaky = (measured(plan.OURS, "fp32", s, 1) for s in ([1.0, 1.01, 1.02], [1.0, 1.5, 2.0]))
     assert list(result.warnings([result.row(steady)], [])) == []
+    steady.profile["profiled_step_s"] = 2.0
+    assert "2.0 times as long" in next(iter(result.warnings([result.row(steady)], [])))
     assert "33% of the median" in next(iter(result.warnings([result.row(shaky)], [])))
 
 
