@@ -3,10 +3,12 @@
 
 import importlib.util
 import json
+import subprocess
+import sys
 
 import pytest
 
-from tests.tools.runs import refused, run
+from tests.tools.runs import ROOT, Done, refused, run
 
 TOOL = "benchmark_train.py"
 #: A RetinaNet that torchvision has a counterpart for.
@@ -19,6 +21,13 @@ PLAIN = {
 }
 SHARES = {"data", "backbone", "fpn", "heads", "matching", "losses", "optimizer", "postprocess", "other"}
 KEYS = {"impl", "mode", "precision", "images_per_s", "step_s", "peak_bytes", "shares"}
+
+
+def measure(*words):
+    """The tool as users call it; its workers may need long on a busy machine."""
+    command = [sys.executable, str(ROOT / "tools" / TOOL), "--quick", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +47,7 @@ def measured(trained, tmp_path_factory):
     files = ["--json", folder / "new" / "result.json", "--trace", folder / "trace.json"]
     installed = importlib.util.find_spec("torchvision") is not None
     plain = [word for pair in PLAIN.items() for word in pair] if installed else []
-    done = run(TOOL, *words, *files, "--threads", "1", *plain)
+    done = measure(*words, *files, "--threads", "1", *plain)
     assert done.code == 0, done.err
     return done, json.loads((folder / "new" / "result.json").read_text()), folder
 
@@ -108,9 +117,7 @@ def test_the_trace_has_the_parts(measured):
 @pytest.mark.parametrize("mode", ["train", "test"])
 def test_with_the_data_of_the_configuration(config, tmp_path, mode):
     file = tmp_path / "result.json"
-    done = run(
-        TOOL, "--quick", "--cfg", config, "--mode", mode, "--data", "--json", file, "DATA.WORKERS", "1"
-    )
+    done = measure("--cfg", config, "--mode", mode, "--data", "--json", file, "DATA.WORKERS", "1")
     assert done.code == 0, done.err
     content = json.loads(file.read_text())
     assert [r["data"] for r in content["rows"]] == ["generated", "loader"]
@@ -122,7 +129,7 @@ def test_with_the_data_of_the_configuration(config, tmp_path, mode):
 
 def test_ours_alone(config, tmp_path):
     file = tmp_path / "result.json"
-    done = run(TOOL, "--quick", "--cfg", config, "--mode", "test", "--image-size", "40x70", "--json", file)
+    done = measure("--cfg", config, "--mode", "test", "--image-size", "40x70", "--json", file)
     assert done.code == 0, done.err
     content = json.loads(file.read_text())
     assert content["ratios"] == [] and content["env"]["peer"] is None
@@ -153,7 +160,5 @@ def test_wrong_words_are_usage_errors(config, words, parts):
 
 
 def test_what_a_contender_meets_is_one_line_and_its_exit_code(config):
-    done = run(
-        TOOL, "--quick", "--cfg", config, "--mode", "test", "--data", "TEST.DATASETS", "['no_such_set']"
-    )
+    done = measure("--cfg", config, "--mode", "test", "--data", "TEST.DATASETS", "['no_such_set']")
     refused(done, 2, "ours test fp32 with its loader", "no_such_set")

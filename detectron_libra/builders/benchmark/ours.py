@@ -28,6 +28,7 @@ from detectron_libra.engine.optim import set_lr
 from detectron_libra.engine.step import train_step
 from detectron_libra.structures import Batch, Detections
 
+#: The loader plans as many batches, of which the measurement takes what it needs.
 MANY_ITERATIONS = 100_000
 
 

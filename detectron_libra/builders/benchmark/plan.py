@@ -101,7 +101,7 @@ def contenders(ask: Ask, mode: str) -> tuple[list[Contender], str]:
         return found, ""
     loaded, text = torchvision()
     names = (TORCHVISION, TUNED)[: 1 + ask.tuned] if loaded else (REFERENCE,)
-    found += [Contender(*pair[:1], mode, pair[1]) for pair in product(names, ask.precisions)]
+    found += [Contender(name, mode, precision) for name, precision in product(names, ask.precisions)]
     if loaded:
         return found, ""
     return found, f"{text}: compared with the project's own reference backend (OPS.BACKEND reference) instead"

@@ -15,6 +15,7 @@ from torch import nn
 from detectron_libra.builders.backbone import architecture, backbone_norm, body, pyramid_norm
 from detectron_libra.builders.benchmark.plan import Size
 from detectron_libra.builders.check import BRANCH_SHARE
+from detectron_libra.builders.rules import geometry_of
 from detectron_libra.builders.session import libra_parts
 from detectron_libra.config import Config, pyramid_levels
 from detectron_libra.errors import UsageError
@@ -69,14 +70,16 @@ def require_counterpart(cfg: Config) -> None:
 
 def differences(cfg: Config) -> list[str]:
     """What the two sides do not have in common."""
-    found = ["anchors of torchvision have whole corners"]
-    if libra_parts(cfg) != "none":
-        found.append(f"only ours has the Libra parts: {libra_parts(cfg)}")
-    if cfg.RETINANET.RETINANET_ON and cfg.MODEL.BOX_GEOMETRY == "detectron":
-        found.append(
-            "BOX_GEOMETRY detectron has no score threshold on the coarsest level: ours has more candidates"
-        )
-    return found
+    geometry = geometry_of(cfg)
+    told = {
+        "anchors of torchvision have whole corners": not geometry.whole_anchors,
+        f"only ours has the Libra parts: {libra_parts(cfg)}": libra_parts(cfg) != "none",
+        "BOX_GEOMETRY detectron has no score threshold on the coarsest level: ours has more candidates in testing":
+            geometry.keep_coarsest and cfg.RETINANET.RETINANET_ON,
+        "BOX_GEOMETRY detectron keeps TRAIN.RPN_POST_NMS_TOP_N proposals of a batch, torchvision of each image":
+            geometry.rules == "detectron" and not cfg.RETINANET.RETINANET_ON,
+    }  # fmt: skip
+    return [line for line, holds in told.items() if holds]
 
 
 def build_model(cfg: Config, size: Size, pad_to: int) -> nn.Module:
