@@ -34,16 +34,7 @@ def measure(*words):
 def measured(trained, tmp_path_factory):
     """One run with a peer, both precisions, and all files."""
     folder = tmp_path_factory.mktemp("benchmark")
-    words = [
-        "--quick",
-        "--cfg",
-        trained.config,
-        "--peer",
-        "torchvision",
-        "--precision",
-        "bf16,fp32",
-        "--data",
-    ]
+    words = ["--cfg", trained.config, "--peer", "torchvision", "--precision", "bf16,fp32", "--mode", "train"]
     files = ["--json", folder / "new" / "result.json", "--trace", folder / "trace.json"]
     installed = importlib.util.find_spec("torchvision") is not None
     plain = [word for pair in PLAIN.items() for word in pair] if installed else []
