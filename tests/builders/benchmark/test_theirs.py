@@ -64,7 +64,7 @@ def test_its_parts_are_found(kind, mode):
     worker = Worker(order(kind, mode))
     assert worker.turn(1) > 0
     shares = worker.profiled(5, None)["shares"]
-    assert sum(shares.values()) == pytest.approx(1) and shares["backbone"] > 0.02
+    assert sum(shares.values()) == pytest.approx(1) and shares["backbone"] > 0
     wanted = {"heads", "matching", "losses", "optimizer"} if mode == "train" else {"heads", "postprocess"}
     assert {name for name in wanted if shares[name] > 0} == wanted
 
