@@ -15,6 +15,7 @@ from detectron_libra.builders import session
 from detectron_libra.builders.data import count_classes, train_loader
 from detectron_libra.builders.detector import build_detector, loss_weights
 from detectron_libra.builders.imbalance import counts_of_classes, switched_on
+from detectron_libra.builders.reading import require_reader
 from detectron_libra.builders.recall import TASK
 from detectron_libra.builders.report import check_expectations, measure
 from detectron_libra.builders.run_report import reported
@@ -84,6 +85,7 @@ def train_and_test(
     """
     if not cfg.TRAIN.DATASETS:
         raise UsageError("TRAIN.DATASETS: no data set is named; give at least one")
+    require_reader(cfg)
     folder = ensure_writable(session.train_folder(cfg))
     for name in () if skip_test else cfg.TEST.DATASETS:
         ensure_writable(session.test_folder(cfg, name))

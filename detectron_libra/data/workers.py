@@ -9,6 +9,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
+from detectron_libra.data.cache import Cache
 from detectron_libra.data.held import Held
 from detectron_libra.errors import LibraError, RunError
 from detectron_libra.structures import Batch
@@ -43,12 +44,16 @@ class Loader:
         loader: of torch, which gives a Batch or the error of the worker that was to make it.
         held: what its workers have in their hands.
         files: gives the path of each record.
+        cache: of its workers.
     """
 
-    def __init__(self, loader: DataLoader, held: Held, files: Callable[[], Sequence[str]]) -> None:
+    def __init__(
+        self, loader: DataLoader, held: Held, files: Callable[[], Sequence[str]], cache: Cache | None = None
+    ) -> None:
         self._loader = loader
         self._held = held
         self._files = files
+        self._cache = cache
         self._batches: Any = None
 
     @property
@@ -83,6 +88,8 @@ class Loader:
                     return
                 if isinstance(item, LibraError):
                     raise item
+                if self._cache:
+                    self._cache.tell()
                 yield item
         finally:
             # Now, not when the interpreter exits: an error that holds this frame would keep them until then,

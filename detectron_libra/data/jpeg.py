@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JPEG by another library than Pillow: which files it gets, and what happens with those it cannot decode.
+
+Pillow has read the header before, and with it format, number of pixels and size have been checked. The other library
+decodes a JPEG with one or three components whose last bytes are the end of a JPEG. Where it tells of damage, or gives
+another size than the header, and with every other file, Pillow decodes: the picture or the error that names the damage
+is then the one that a run with Pillow alone would have had. A file goes the same way every time.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable
+from types import ModuleType
+
+import numpy as np
+from PIL import Image
+
+from detectron_libra.errors import UsageError
+
+PILLOW = "pillow"
+#: DATA.READER -> module, and the package that brings it.
+PACKAGES = {"simplejpeg": ("simplejpeg", "simplejpeg"), "opencv": ("cv2", "opencv-python-headless")}
+READERS = (PILLOW, *PACKAGES)
+#: Parts of the full size that every decoder can give: 1/8, 1/4, 1/2 and all of it.
+FRACTIONS = (8, 4, 2, 1)
+#: Formats of Pillow's whose first picture is a JPEG, modes of one or three components, and the marker at the end.
+_FORMATS, _MODES, _END = ("JPEG", "MPO"), ("RGB", "L"), b"\xff\xd9"
+
+
+@functools.cache
+def module_of(reader: str) -> ModuleType:
+    """The library of a reader other than Pillow.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    module, package = PACKAGES[reader]
+    try:
+        return importlib.import_module(module)
+    except ImportError as e:
+        raise UsageError(
+            f"DATA.READER: {reader} is not installed ({e}); pip install {package}, or set DATA.READER {PILLOW}"
+        ) from e
+
+
+def version_of(reader: str) -> str:
+    """Name and version of what decodes: pixels may differ between versions."""
+    package = Image if reader == PILLOW else module_of(reader)
+    return f"{reader} {package.__version__}"
+
+
+def fraction(size: tuple[int, int], wanted: tuple[int, int] | None) -> int:
+    """The largest f of FRACTIONS so that 1/f of an image is not smaller than what is wanted; 1 for a small image.
+
+    Args:
+        size, wanted: two sides in pixels, in the same order; None wants all of them.
+
+    Source: Pillow's JpegImageFile.draft.
+    """
+    if wanted is None:
+        return 1
+    times = min(size[0] // max(1, wanted[0]), size[1] // max(1, wanted[1]))
+    return next((f for f in FRACTIONS if f <= times), 1)
+
+
+def decode(image: Image.Image, reader: str, part: int) -> np.ndarray | None:
+    """The pixels of an open image that is not loaded yet, by another library than Pillow.
+
+    Args:
+        reader: of PACKAGES.
+        part: f of FRACTIONS; 1/f of the size is wanted.
+
+    Returns:
+        (ceil(H / f), ceil(W / f), 3) uint8 RGB as stored, without EXIF; None where Pillow is to decode.
+    """
+    stream = getattr(image, "fp", None)
+    if image.format not in _FORMATS or image.mode not in _MODES or stream is None:
+        return None
+    stream.seek(0)
+    data = stream.read()
+    if not data.endswith(_END):
+        return None
+    size = -(-image.height // part), -(-image.width // part)
+    array = _DECODERS[reader](module_of(reader), data, size, part)
+    return array if array is not None and array.shape == (*size, 3) else None
+
+
+def _simplejpeg(library: ModuleType, data: bytes, size: tuple[int, int], _: int) -> np.ndarray | None:
+    try:
+        return library.decode_jpeg(data, "RGB", min_height=size[0], min_width=size[1])
+    except ValueError:  # it warns of damage, or knows no such JPEG
+        return None
+
+
+def _opencv(library: ModuleType, data: bytes, _: tuple[int, int], part: int) -> np.ndarray | None:
+    flag = library.IMREAD_COLOR if part == 1 else getattr(library, f"IMREAD_REDUCED_COLOR_{part}")
+    try:
+        array = library.imdecode(np.frombuffer(data, np.uint8), flag | library.IMREAD_IGNORE_ORIENTATION)
+    except library.error:
+        return None
+    return None if array is None else library.cvtColor(array, library.COLOR_BGR2RGB, dst=array)
+
+
+_DECODERS: dict[str, Callable[[ModuleType, bytes, tuple[int, int], int], np.ndarray | None]] = {
+    "simplejpeg": _simplejpeg,
+    "opencv": _opencv,
+}
