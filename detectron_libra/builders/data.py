@@ -224,6 +224,7 @@ def train_loader(
         start_iteration=start_iteration,
         keep_empty=trains_on_empty(cfg),
         sampler=image_sampler(cfg),
+        checked=cfg.DATA.CHECK == "full",
         cache=cache_settings(cfg),
         pin_memory=pin_memory,
         **_shared(cfg),

@@ -30,6 +30,7 @@ class Preparation:
         extent, resize_in_float: of the geometry.
         draft: decode large JPEGs at a fraction (images.read_image).
         reader: what decodes JPEGs (jpeg.READERS).
+        checked: every image was decoded before, by the check of the data sets.
         with_targets: hand out ground truth.
         dedup: stored proposals that are equal once they are multiplied by it and rounded become one; 0: all stay.
     """
@@ -42,6 +43,7 @@ class Preparation:
     with_targets: bool
     dedup: float = 0.0
     reader: str = PILLOW
+    checked: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def prepare(
     _, height, width = _resized(record, sample, how)
     draft_size = (height, width) if how.draft else None
     size = record.height, record.width
-    image = read(record.file, draft_size=draft_size, size=size, reader=how.reader)
+    image = read(record.file, draft_size=draft_size, size=size, reader=how.reader, checked=how.checked)
     return arrange(image, record, sample, how)
 
 

@@ -72,6 +72,7 @@ class Cache(ABC):
         draft_size: tuple[int, int] | None,
         size: tuple[int, int],
         reader: str,
+        checked: bool = False,
     ) -> Tensor:
         """An image as ``images.read_image`` gives it, which keeps it where there is room. Not to be written to.
 
@@ -84,7 +85,7 @@ class Cache(ABC):
         key = key_of(index, file, draft_size, size, reader)
         image = self._find(key) if key else None
         if image is None:
-            image = read_image(file, draft_size=draft_size, size=size, reader=reader)
+            image = read_image(file, draft_size=draft_size, size=size, reader=reader, checked=checked)
             if key:
                 self._keep(key, image)
         return image

@@ -62,6 +62,7 @@ def read_image(
     draft_size: tuple[int, int] | None = None,
     size: tuple[int, int] | None = None,
     reader: str = jpeg.PILLOW,
+    checked: bool = False,
 ) -> Tensor:
     """Decode an image file.
 
@@ -72,6 +73,7 @@ def read_image(
         size: (height, width) that the annotations state. Decides whether the EXIF orientation is applied:
             it is where the turned picture has this size, it is not where the stored one has. None applies it.
         reader: what decodes a JPEG, see jpeg.py; Pillow reads the header and every other format.
+        checked: the whole file was decoded before and is known to be good.
 
     Returns:
         (3, H, W) uint8 RGB, a channels-last view.
@@ -84,7 +86,7 @@ def read_image(
         turn = _turn(image, file, size)
         wanted = draft_size if draft_size is None or turn in _SIDEWAYS else (draft_size[1], draft_size[0])
         try:
-            array = _decode(image, file, wanted, reader)
+            array = _decode(image, file, wanted, reader, checked)
         except DAMAGED as e:
             raise InputError(
                 f"{file}: the image is damaged ({_reason(e)}); replace it or remove its entry"
@@ -214,10 +216,12 @@ def _orientation(image: Image.Image) -> int:
     return value if value in _TURNS else 1
 
 
-def _decode(image: Image.Image, file: str, wanted: tuple[int, int] | None, reader: str) -> np.ndarray:
+def _decode(
+    image: Image.Image, file: str, wanted: tuple[int, int] | None, reader: str, checked: bool
+) -> np.ndarray:
     """(H, W, 3) uint8 as stored; ``wanted`` is (width, height)."""
     if reader != jpeg.PILLOW:
-        array = jpeg.decode(image, reader, jpeg.fraction(image.size, wanted))
+        array = jpeg.decode(image, reader, jpeg.fraction(image.size, wanted), checked=checked)
         if array is not None:
             return array
     if wanted is not None:

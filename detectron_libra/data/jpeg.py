@@ -5,12 +5,16 @@ Pillow has read the header before, and with it format, number of pixels and size
 decodes a JPEG with one or three components whose last bytes are the end of a JPEG. Where it tells of damage, or gives
 another size than the header, and with every other file, Pillow decodes: the picture or the error that names the damage
 is then the one that a run with Pillow alone would have had. A file goes the same way every time.
+
+OpenCV does not tell of damage inside a file. Before it, Pillow decodes each file at an eighth of its size, for which
+all of it is read; not where the check of the data sets has decoded every image already.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
+import io
 from collections.abc import Callable
 from types import ModuleType
 
@@ -23,6 +27,8 @@ PILLOW = "pillow"
 #: DATA.READER -> module, and the package that brings it.
 PACKAGES = {"simplejpeg": ("simplejpeg", "simplejpeg"), "opencv": ("cv2", "opencv-python-headless")}
 READERS = (PILLOW, *PACKAGES)
+#: Readers that refuse what Pillow refuses.
+TELL_OF_DAMAGE = ("simplejpeg",)
 #: Parts of the full size that every decoder can give: 1/8, 1/4, 1/2 and all of it.
 FRACTIONS = (8, 4, 2, 1)
 #: Formats of Pillow's whose first picture is a JPEG, modes of one or three components, and the marker at the end.
@@ -65,12 +71,13 @@ def fraction(size: tuple[int, int], wanted: tuple[int, int] | None) -> int:
     return next((f for f in FRACTIONS if f <= times), 1)
 
 
-def decode(image: Image.Image, reader: str, part: int) -> np.ndarray | None:
+def decode(image: Image.Image, reader: str, part: int, *, checked: bool = False) -> np.ndarray | None:
     """The pixels of an open image that is not loaded yet, by another library than Pillow.
 
     Args:
         reader: of PACKAGES.
         part: f of FRACTIONS; 1/f of the size is wanted.
+        checked: the whole file was decoded before.
 
     Returns:
         (ceil(H / f), ceil(W / f), 3) uint8 RGB as stored, without EXIF; None where Pillow is to decode.
@@ -80,11 +87,22 @@ def decode(image: Image.Image, reader: str, part: int) -> np.ndarray | None:
         return None
     stream.seek(0)
     data = stream.read()
-    if not data.endswith(_END):
+    if not data.endswith(_END) or not (checked or reader in TELL_OF_DAMAGE or _is_whole(data)):
         return None
     size = -(-image.height // part), -(-image.width // part)
     array = _DECODERS[reader](module_of(reader), data, size, part)
     return array if array is not None and array.shape == (*size, 3) else None
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether Pillow reads a JPEG without a complaint; at an eighth of the size it computes a part of the pixels."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+            image.draft(None, (image.width // 8, image.height // 8))
+            image.load()
+    except Exception:  # whatever it is, Pillow will tell of it when it decodes the file
+        return False
+    return True
 
 
 def _simplejpeg(library: ModuleType, data: bytes, size: tuple[int, int], _: int) -> np.ndarray | None:

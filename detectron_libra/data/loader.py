@@ -52,6 +52,7 @@ def build_train_loader(
     sampler: ImageSampler | None = None,
     draft: bool = True,
     reader: str = PILLOW,
+    checked: bool = False,
     cache: CacheSettings = NO_CACHE,
     pin_memory: bool = False,
     timeout_s: float = 0,
@@ -61,7 +62,7 @@ def build_train_loader(
     Args:
         datasets: trained on together; all with the same classes.
         scales, images_per_batch, flip_x, flip_y, aspect_grouping, seed: see plan.TrainPlan.
-        max_size, stride, extent, resize_in_float, draft, reader: see Preparation.
+        max_size, stride, extent, resize_in_float, draft, reader, checked: see Preparation.
         workers: processes; 0 reads in this one. The batches do not depend on it.
         keep_empty: train on images without a box, too; Detectron leaves them out, and those with only crowds.
         sampler: how often an epoch has each image; None: once.
@@ -88,7 +89,9 @@ def build_train_loader(
         seed=seed,
         factors=sampler([records[k] for k in indices]) if sampler and indices else None,
     )
-    preparation = Preparation(max_size, stride, extent, resize_in_float, draft, True, reader=reader)
+    preparation = Preparation(
+        max_size, stride, extent, resize_in_float, draft, True, reader=reader, checked=checked
+    )
     batches = Batches(plan.batch, range(start_iteration, max_iter))
     kept = open_cache(cache, records, indices, sizes, scales, preparation)
     return _loader(records, batches, preparation, workers, pin_memory, timeout_s, kept)
