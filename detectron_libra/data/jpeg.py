@@ -51,6 +51,15 @@ def module_of(reader: str) -> ModuleType:
         ) from e
 
 
+def installed(reader: str) -> bool:
+    """Whether the library of a reader other than Pillow is there."""
+    try:
+        module_of(reader)
+    except UsageError:
+        return False
+    return True
+
+
 def version_of(reader: str) -> str:
     """Name and version of what decodes: pixels may differ between versions."""
     package = Image if reader == PILLOW else module_of(reader)

@@ -106,11 +106,21 @@ class Loader:
         try:
             return next(batches, None)
         except (RuntimeError, EOFError, OSError) as e:
-            if self._loader.num_workers == 0 or _is_bug(e):
+            try:
+                stopped = self._explain(batches, e)
+            except RuntimeError:  # of torch's signal handler, which tells of the same worker meanwhile
+                stopped = self._explain(batches, e)
+            if stopped is None:
                 raise
-            stopped = self.stopped(e)
-            _kill(getattr(batches, "_workers", ()))  # one that hangs would let the shutdown wait
             raise stopped from e
+
+    def _explain(self, batches: Iterator[Any], error: Exception) -> RunError | None:
+        """The error of a worker that died or hangs, which ends the others; None for a bug of ours."""
+        if self._loader.num_workers == 0 or _is_bug(error):
+            return None
+        stopped = self.stopped(error)
+        _kill(getattr(batches, "_workers", ()))  # one that hangs would let the shutdown wait
+        return stopped
 
     def stopped(self, error: BaseException) -> RunError:
         """What to tell about a worker that died or hangs, with the image that it had in its hands.
