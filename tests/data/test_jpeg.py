@@ -84,6 +84,14 @@ def test_pixels_are_pillows_at_every_fraction(tmp_path, reader, kind, draft_size
         assert abs(theirs.astype(int) - ours).max() <= CLOSE
 
 
+def test_of_several_pictures_all_readers_take_the_first(tmp_path, reader):
+    Image.open(saved(tmp_path)).save(
+        tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[Image.new("RGB", (20, 30))]
+    )
+    theirs, ours = pixels(tmp_path / "phone.jpg", reader=reader), pixels(tmp_path / "phone.jpg")
+    assert theirs.shape == (45, 67, 3) and abs(theirs.astype(int) - ours).max() <= CLOSE
+
+
 @pytest.mark.parametrize("orientation", [3, 6])
 def test_exif_turns_as_with_pillow_and_only_once(tmp_path, reader, orientation):
     tags = Image.Exif()
@@ -145,6 +153,15 @@ def test_a_whole_jpeg_is_decoded_by_the_library_at_its_fraction(tmp_path, librar
 def test_what_is_no_jpeg_of_one_or_three_colours_goes_to_pillow(tmp_path, library, kind, name):
     file = saved(tmp_path, kind, name)
     assert np.array_equal(pixels(file, reader="simplejpeg"), pixels(file)) and library.calls == 0
+
+
+def test_of_a_file_with_several_pictures_the_first_is_decoded(tmp_path, library):
+    second = Image.new("RGB", (20, 30))
+    first = Image.open(saved(tmp_path))
+    first.save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[second])
+    got = pixels(tmp_path / "phone.jpg", reader="simplejpeg")
+    assert got.shape == (45, 67, 3) and library.calls == 1  # the library told of damage: two ends of a JPEG
+    assert np.array_equal(got, pixels(tmp_path / "phone.jpg"))
 
 
 def test_a_file_that_does_not_end_as_a_jpeg_goes_to_pillow(tmp_path, library):
