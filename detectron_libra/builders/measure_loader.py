@@ -28,7 +28,8 @@ def measure_loader(cfg: Config, *, batches: int, rounds: int) -> dict[str, Any]:
         batches: in each round; rounds: their number. A cache is filled before the first.
 
     Returns:
-        The median rate of the rounds with the lowest and the highest, and what it depends on.
+        The median rate of the rounds with the lowest and the highest; with DATA.WORKERS 0 the time of the processor for
+        an image, which other programs disturb little; and what these depend on.
 
     Raises:
         LibraError: as a training, for its data and its keys.
@@ -41,11 +42,17 @@ def measure_loader(cfg: Config, *, batches: int, rounds: int) -> dict[str, Any]:
     cfg = with_values(cfg, {"SOLVER.MAX_ITER": first + rounds * batches})
     loader = iter(train_loader(cfg, datasets, start_iteration=0, pin_memory=False))
     take(loader, first)
-    rates = sorted(batches * per_batch / take(loader, batches) for _ in range(rounds))
+    taken = [take(loader, batches) for _ in range(rounds)]
+    images = batches * per_batch
+    rates = sorted(images / seconds for seconds, _ in taken)
     return {
         "images_per_s": round(median(rates), 1),
         "lowest": round(rates[0], 1),
         "highest": round(rates[-1], 1),
+        # of workers the system does not tell before they end
+        "cpu_ms_per_image": None
+        if workers(cfg)
+        else round(1000 * median(busy for _, busy in taken) / images, 2),
         "workers": workers(cfg),
         "reader": version_of(cfg.DATA.READER),
         "cache": cfg.DATA.CACHE,
@@ -56,9 +63,9 @@ def measure_loader(cfg: Config, *, batches: int, rounds: int) -> dict[str, Any]:
     }
 
 
-def take(batches: Iterator[Batch], count: int) -> float:
-    """Seconds until so many batches have come."""
-    begun = time.perf_counter()
+def take(batches: Iterator[Batch], count: int) -> tuple[float, float]:
+    """Seconds until so many batches have come, and seconds that this process computed meanwhile."""
+    begun, busy = time.perf_counter(), time.process_time()
     for _ in range(count):
         next(batches)
-    return time.perf_counter() - begun
+    return time.perf_counter() - begun, time.process_time() - busy
