@@ -122,12 +122,14 @@ def _simplejpeg(library: ModuleType, data: bytes, size: tuple[int, int], _: int)
 
 
 def _opencv(library: ModuleType, data: bytes, _: tuple[int, int], part: int) -> np.ndarray | None:
-    flag = library.IMREAD_COLOR if part == 1 else getattr(library, f"IMREAD_REDUCED_COLOR_{part}")
+    flag = library.IMREAD_COLOR_RGB if part == 1 else getattr(library, f"IMREAD_REDUCED_COLOR_{part}")
     try:
         array = library.imdecode(np.frombuffer(data, np.uint8), flag | library.IMREAD_IGNORE_ORIENTATION)
     except library.error:
         return None
-    return None if array is None else library.cvtColor(array, library.COLOR_BGR2RGB, dst=array)
+    if array is None or part == 1:
+        return array
+    return np.ascontiguousarray(array[..., ::-1])  # BGR; cvtColor would start threads in every worker
 
 
 _DECODERS: dict[str, Callable[[ModuleType, bytes, tuple[int, int], int], np.ndarray | None]] = {
