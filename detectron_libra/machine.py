@@ -39,6 +39,15 @@ def cores() -> int | None:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
+def available_memory() -> int | None:
+    """Bytes that programs can take without swapping; None where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return None
+
+
 def gpu() -> dict[str, Any]:
     """The first GPU, its driver and CUDA, as a JSON object."""
     properties = torch.cuda.get_device_properties(0)

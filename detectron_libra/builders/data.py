@@ -9,6 +9,7 @@ from pathlib import Path
 from detectron_libra.builders.augmentation import views
 from detectron_libra.builders.imbalance import image_sampler
 from detectron_libra.builders.proposals import attach_proposals, needs_proposals, proposal_files
+from detectron_libra.builders.reading import cache_settings, drafts, require_reader
 from detectron_libra.builders.rules import geometry_of
 from detectron_libra.config.schema import Config
 from detectron_libra.data.batches import Preparation
@@ -110,6 +111,7 @@ def load_train_datasets(cfg: Config) -> list[Dataset]:
     """The sets of TRAIN.DATASETS, all with the first one's classes."""
     if not cfg.TRAIN.DATASETS:
         raise UsageError("TRAIN.DATASETS: no data set is named; give at least one")
+    require_reader(cfg)
     proposal_files(cfg, "TRAIN")  # before anything is read
     first = load_dataset(cfg, cfg.TRAIN.DATASETS[0], training=True)
     rest = cfg.TRAIN.DATASETS[1:]
@@ -119,6 +121,7 @@ def load_train_datasets(cfg: Config) -> list[Dataset]:
 
 def load_test_datasets(cfg: Config, class_names: tuple[str, ...] | None) -> list[Dataset]:
     """The sets of TEST.DATASETS, with the model's classes."""
+    require_reader(cfg)
     proposal_files(cfg, "TEST")  # before anything is read
     datasets = [load_dataset(cfg, name, class_names=class_names) for name in cfg.TEST.DATASETS]
     return attach_proposals(cfg, "TEST", datasets)
@@ -177,6 +180,7 @@ def preparation(cfg: Config) -> Preparation:
         shared["resize_in_float"],
         shared["draft"],
         with_targets=False,
+        reader=shared["reader"],
     )
 
 
@@ -186,7 +190,8 @@ def _shared(cfg: Config) -> dict:
         "stride": cfg.FPN.COARSEST_STRIDE if cfg.FPN.FPN_ON else 0,
         "extent": geometry.extent,
         "resize_in_float": geometry.resize_in_float,
-        "draft": cfg.DATA.DRAFT and not geometry.resize_in_float,
+        "draft": drafts(cfg),
+        "reader": cfg.DATA.READER,
         "workers": workers(cfg),
         "timeout_s": cfg.DATA.TIMEOUT_S,
     }
@@ -219,6 +224,8 @@ def train_loader(
         start_iteration=start_iteration,
         keep_empty=trains_on_empty(cfg),
         sampler=image_sampler(cfg),
+        checked=cfg.DATA.CHECK == "full",
+        cache=cache_settings(cfg),
         pin_memory=pin_memory,
         **_shared(cfg),
     )

@@ -121,8 +121,9 @@ def measure_detector(
     size = min(cfg.TRAIN.IMS_PER_BATCH, images, there)
     steps = math.ceil(min(images, there) / size)
     as_first = {"TRAIN.USE_FLIPPED": False, "TRAIN.FLIP_VERTICAL": False, "TRAIN.IMS_PER_BATCH": size}
+    read_once = {"DATA.CACHE": "none", "SOLVER.MAX_ITER": steps}
     loader = train_loader(
-        with_values(cfg, as_first | {"SOLVER.MAX_ITER": steps}),
+        with_values(cfg, {**as_first, **read_once}),
         datasets,
         start_iteration=0,
         pin_memory=device.type == "cuda",

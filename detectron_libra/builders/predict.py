@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from detectron_libra.builders import session
 from detectron_libra.builders.augmentation import merging, views
 from detectron_libra.builders.data import class_names_at_hand, preparation
+from detectron_libra.builders.reading import require_reader
 from detectron_libra.builders.settings import configuration_for
 from detectron_libra.builders.testing import load_detector, precision_of
 from detectron_libra.builders.weights import cache_folder, class_names_of, read_weights, with_classes
@@ -151,6 +152,7 @@ def load(
         raise UsageError(
             f"{weights.source}: no configuration in it; give the one it was trained with (--cfg)"
         )
+    require_reader(cfg)
     refuse_incomplete(infer(cfg))
     if cfg.MODEL.NUM_CLASSES == -1:
         cfg = with_classes(cfg, weights)

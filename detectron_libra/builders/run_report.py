@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 REPORT, CONFIG, METRICS, LOG = "report.html", "config.yaml", "metrics.jsonl", "log.txt"
 #: Lines of a log in which a process says how it computes and what it trains: ``session.start``, ``training.describe``.
 _SITTING = re.compile(r"^INFO (?:session|training)\.py: *\d+: (torch .+|.+ parameters .+)$", re.MULTILINE)
+#: The sentence of ``pace.conclude`` about a loader that did not keep up.
+_SLOW = re.compile(r"^INFO pace\.py: *\d+: (the loader was the bottleneck.+)$", re.MULTILINE)
 
 
 @contextlib.contextmanager
@@ -94,6 +96,7 @@ def read_run(folder: Path) -> RunContent:
     cfg = parse_config(text, str(folder / CONFIG))
     output = output_folder(cfg, folder)
     weights = folder / FINAL
+    log_text = _text(folder / LOG)
     tests = [read_set(cfg, output, name, weights) for name in cfg.TEST.DATASETS]
     return RunContent(
         title=f"Training of {session.model_type(cfg)} on {', '.join(cfg.TRAIN.DATASETS)}",
@@ -105,7 +108,8 @@ def read_run(folder: Path) -> RunContent:
         tests=tests,
         changed=_changed(cfg),
         config_text=text,
-        sittings=list(dict.fromkeys(_SITTING.findall(_text(folder / LOG)))),
+        sittings=list(dict.fromkeys(_SITTING.findall(log_text))),
+        advice=_SLOW.findall(log_text)[-1:],
         versions=_versions(),
     )
 

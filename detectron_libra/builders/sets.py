@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from detectron_libra.builders.data import survey_dataset
 from detectron_libra.builders.proposals import attach_proposals, proposal_files
+from detectron_libra.builders.reading import require_cache, require_reader
 from detectron_libra.config.schema import Config
 from detectron_libra.data.coco import Dataset
 from detectron_libra.errors import InputError, UsageError
@@ -27,6 +28,8 @@ def load_datasets(cfg: Config, *, testing: bool = True) -> tuple[list[Dataset], 
     """
     if not cfg.TRAIN.DATASETS:
         raise UsageError("TRAIN.DATASETS: no data set is named; give at least one")
+    require_reader(cfg)
+    require_cache(cfg)
     phases = ("TRAIN", "TEST") if testing else ("TRAIN",)
     for phase in phases:
         proposal_files(cfg, phase)  # before anything is read

@@ -28,7 +28,9 @@ DETECTOR = frozenset(
     }
 )
 #: Beginnings of the keys of a backbone and of what it is fed with.
-BACKBONE = ("PIXEL_", "RESNETS.")
+BACKBONE = ("PIXEL_", "RESNETS.", "DATA.")
+#: Keys that a training hands on with its weights whatever they began with: how images are decoded.
+DECODING = ("DATA.READER", "DATA.DRAFT")
 
 
 def apply_settings(cfg: Config, settings: Mapping[str, object], source: str) -> Config:

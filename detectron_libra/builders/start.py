@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from detectron_libra.builders.settings import apply_settings, settings_in_use
+from detectron_libra.builders.settings import DECODING, apply_settings, settings_in_use
 from detectron_libra.builders.weights import put_into, read_weights
 from detectron_libra.config import Config, diff, parse_config
 from detectron_libra.engine import checkpoint
@@ -30,6 +30,7 @@ FREE_KEYS = (
     "TEST.",
     "DATA.WORKERS",
     "DATA.CHECK",
+    "DATA.CACHE",
     "DATA.TIMEOUT_S",
     "DATA_LOADER.",
     "LOG.",
@@ -57,7 +58,7 @@ class Start:
         cfg: the configuration, with the keys that the weights need.
         checkpoint: to go on from; None in a new run.
         weights: of TRAIN.WEIGHTS, until they are in the model.
-        settings: keys that the weights needed, with the values in use.
+        settings: keys that the weights needed, and how images are decoded, with the values in use.
     """
 
     cfg: Config
@@ -109,7 +110,8 @@ def find_start(cfg: Config, folder: Path, resume: str) -> Start:
             cfg.TRAIN.FREEZE_AT,
         )
     cfg = apply_settings(cfg, settings, source)
-    return Start(cfg, found, weights, settings_in_use(cfg, settings))
+    handed_on = settings_in_use(cfg, {**settings, **dict.fromkeys(DECODING)})
+    return Start(cfg, found, weights, handed_on)
 
 
 def remove_earlier(folder: Path) -> None:

@@ -16,6 +16,7 @@ from detectron_libra.builders.augmentation import merging
 from detectron_libra.builders.data import count_classes, load_test_datasets, test_loader
 from detectron_libra.builders.detector import build_detector
 from detectron_libra.builders.pieces import Range, count_processes, cut, detect_in_pieces, write_piece
+from detectron_libra.builders.reading import require_reader
 from detectron_libra.builders.report import Found, check_expectations, hold_against_expectations, report
 from detectron_libra.builders.settings import apply_settings
 from detectron_libra.builders.weights import class_names_of, put_into, read_weights
@@ -89,6 +90,7 @@ def test(
         raise UsageError("TEST.DATASETS: no data set is named; give at least one")
     if piece and len(cfg.TEST.DATASETS) > 1:
         raise UsageError(f"TEST.DATASETS: {', '.join(cfg.TEST.DATASETS)}: --range takes exactly one")
+    require_reader(cfg)
     device = session.start(cfg)
     weights = read_weights(place, key="TEST.WEIGHTS", cache=cfg.DOWNLOAD_CACHE)
     cfg = apply_settings(cfg, weights.settings, weights.source)

@@ -16,6 +16,8 @@ from detectron_libra.builders.data import count_classes, train_loader
 from detectron_libra.builders.detector import build_detector, loss_weights
 from detectron_libra.builders.imbalance import counts_of_classes, switched_on
 from detectron_libra.builders.interim import evaluation
+from detectron_libra.builders.pace import conclude
+from detectron_libra.builders.reading import require_reader
 from detectron_libra.builders.report import check_expectations
 from detectron_libra.builders.run_report import reported
 from detectron_libra.builders.sets import load_datasets
@@ -34,6 +36,7 @@ from detectron_libra.engine.saving import FINAL
 from detectron_libra.engine.schedule import LearningRate
 from detectron_libra.engine.signals import StopFlag
 from detectron_libra.engine.train import train
+from detectron_libra.engine.waiting import Waiting
 from detectron_libra.errors import UsageError
 from detectron_libra.evaluation.files import write_whole
 from detectron_libra.files import ensure_writable
@@ -84,6 +87,7 @@ def train_and_test(
     """
     if not cfg.TRAIN.DATASETS:
         raise UsageError("TRAIN.DATASETS: no data set is named; give at least one")
+    require_reader(cfg)
     folder = ensure_writable(session.train_folder(cfg))
     for name in () if skip_test else cfg.TEST.DATASETS:
         ensure_writable(session.test_folder(cfg, name))
@@ -137,13 +141,14 @@ def run_training(run: Run, start: Start, resume: str, force: bool) -> Path:
     optimizer, schedule = build_solver(cfg, model)
     first = found.next_iteration if found else 0
     ask_for_room(run, model, optimizer, first)
+    waiting = Waiting()
     begun, goes_back = time.perf_counter(), cfg.TRAIN.ON_NONFINITE == "rollback"
     if goes_back and not found:
         found = beginning(model, optimizer, run.class_names)
     with StopFlag() as stop:
         while True:
             try:
-                weights = train_from(run, start, model, optimizer, schedule, found, stop)
+                weights = train_from(run, start, model, optimizer, schedule, found, stop, waiting)
                 break
             except NonFinite as e:
                 if not (goes_back and found):
@@ -151,13 +156,13 @@ def run_training(run: Run, start: Start, resume: str, force: bool) -> Path:
                 found = go_back(e, found, folder, limit=cfg.TRAIN.NONFINITE_LIMIT)
     if stop:  # it came in the last step; the weights are written
         raise SystemExit(stop.exit_code)
-    seconds = time.perf_counter() - begun
-    images = (cfg.SOLVER.MAX_ITER - first) * cfg.TRAIN.IMS_PER_BATCH
-    log.info(
-        "trained %d iterations in %.1f minutes, %.1f images/s",
-        cfg.SOLVER.MAX_ITER - first,
-        seconds / 60,
-        images / seconds,
+    conclude(
+        cfg,
+        run.train_sets,
+        run.device,
+        waiting,
+        iterations=cfg.SOLVER.MAX_ITER - first,
+        seconds=time.perf_counter() - begun,
     )
     return weights
 
@@ -170,6 +175,7 @@ def train_from(
     schedule: LearningRate,
     found: checkpoint.Checkpoint | None,
     stop: StopFlag,
+    waiting: Waiting,
 ) -> Path:
     """Trains from a checkpoint, or from the weights that are in the model; returns the path of the final weights."""
     cfg = run.cfg
@@ -202,6 +208,7 @@ def train_from(
         config_text=dump(cfg),
         class_names=run.class_names,
         settings=start.settings,
+        waiting=waiting,
     )
 
 

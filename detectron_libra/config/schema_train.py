@@ -98,6 +98,23 @@ class Data:
     )
     SAMPLER: Sampler = section(Sampler)
     DRAFT: bool = key(True, "Let the JPEG decoder shrink large images (geometry `continuous` only).")
+    READER: str = key(
+        "pillow",
+        "What decodes JPEGs, in training, testing and prediction: another library than Pillow has to be installed.",
+        choices=("pillow", "simplejpeg", "opencv"),
+    )
+    CACHE: str = key(
+        "none",
+        "Keep decoded training images: in memory that the workers share, or in a folder for later runs.",
+        choices=("none", "ram", "disk"),
+    )
+    CACHE_GB: float = key(
+        2.0, "Most that is kept; further images are decoded every time.", unit="GiB", above=0
+    )
+    CACHE_DIR: str = key(
+        "",
+        "Folder of `CACHE: disk`, which runs may share; empty: detectron_libra/images in the user's cache folder.",
+    )
     TIMEOUT_S: int = key(
         300, "A worker that is silent for so long counts as hung; 0: never.", unit="s", min=0
     )

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from detectron_libra.data import transforms
 from detectron_libra.data.coco import Record
 from detectron_libra.data.images import read_image
+from detectron_libra.data.jpeg import PILLOW
 from detectron_libra.data.plan import Sample
 from detectron_libra.structures import Batch, ImageMeta, Proposals, Targets, stretched_width
 
@@ -26,6 +29,8 @@ class Preparation:
         stride: padded sides are multiples of it, in pixels; 0 pads to the largest image only.
         extent, resize_in_float: of the geometry.
         draft: decode large JPEGs at a fraction (images.read_image).
+        reader: what decodes JPEGs (jpeg.READERS).
+        checked: every image was decoded before, by the check of the data sets.
         with_targets: hand out ground truth.
         dedup: stored proposals that are equal once they are multiplied by it and rounded become one; 0: all stay.
     """
@@ -37,6 +42,8 @@ class Preparation:
     draft: bool
     with_targets: bool
     dedup: float = 0.0
+    reader: str = PILLOW
+    checked: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,15 +61,21 @@ class Prepared:
     proposals: Tensor | None = None
 
 
-def prepare(record: Record, sample: Sample, how: Preparation) -> Prepared:
+def prepare(
+    record: Record, sample: Sample, how: Preparation, read: Callable[..., Tensor] = read_image
+) -> Prepared:
     """Read one image and change it as ``sample`` says.
+
+    Args:
+        read: called as images.read_image is.
 
     Raises:
         InputError: the file is unreadable, or of another size than the record says.
     """
     _, height, width = _resized(record, sample, how)
     draft_size = (height, width) if how.draft else None
-    image = read_image(record.file, draft_size=draft_size, size=(record.height, record.width))
+    size = record.height, record.width
+    image = read(record.file, draft_size=draft_size, size=size, reader=how.reader, checked=how.checked)
     return arrange(image, record, sample, how)
 
 
@@ -128,12 +141,23 @@ def collate(items: Sequence[Prepared], *, stride: int, with_targets: bool) -> Ba
     sizes = torch.tensor([item.image.shape[1:] for item in items])
     step = stride or 1
     height, width = ((sizes.amax(0) + step - 1) // step * step).tolist()
-    images = torch.zeros(len(items), 3, height, width, dtype=items[0].image.dtype)
+    images = _zeros((len(items), 3, height, width), items[0].image.dtype)
     for row, item in zip(images, items, strict=True):
         row[:, : item.image.shape[1], : item.image.shape[2]] = item.image
     targets = _targets(items) if with_targets else None
     metas = tuple(item.meta for item in items)
     return Batch(images, sizes, targets, metas, proposals=_proposals(items))
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Zeros, in a worker process in the memory that the main process will read.
+
+    Source: torch's default_collate; a batch in memory of the worker's own would be copied on its way.
+    """
+    if get_worker_info() is None:
+        return torch.zeros(shape, dtype=dtype)
+    storage = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)  # a new file: all zero
+    return torch.empty(0, dtype=dtype).set_(storage).view(shape)
 
 
 def _targets(items: Sequence[Prepared]) -> Targets:

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from detectron_libra.data import jpeg
 from detectron_libra.errors import InputError
 
 #: Decoders that may run; Pillow has many more, some rarely looked after. A phone's MPO opens as JPEG.
@@ -56,7 +57,12 @@ warnings.filterwarnings("ignore", "Corrupt EXIF data")
 
 
 def read_image(
-    file: str, *, draft_size: tuple[int, int] | None = None, size: tuple[int, int] | None = None
+    file: str,
+    *,
+    draft_size: tuple[int, int] | None = None,
+    size: tuple[int, int] | None = None,
+    reader: str = jpeg.PILLOW,
+    checked: bool = False,
 ) -> Tensor:
     """Decode an image file.
 
@@ -66,6 +72,8 @@ def read_image(
             is decoded at 1/2, 1/4 or 1/8 (never below this size), which is faster and antialiased.
         size: (height, width) that the annotations state. Decides whether the EXIF orientation is applied:
             it is where the turned picture has this size, it is not where the stored one has. None applies it.
+        reader: what decodes a JPEG, see jpeg.py; Pillow reads the header and every other format.
+        checked: the whole file was decoded before and is known to be good.
 
     Returns:
         (3, H, W) uint8 RGB, a channels-last view.
@@ -76,11 +84,9 @@ def read_image(
     image = _open(file)
     with image:
         turn = _turn(image, file, size)
+        wanted = draft_size if draft_size is None or turn in _SIDEWAYS else (draft_size[1], draft_size[0])
         try:
-            if draft_size is not None:
-                height, width = draft_size
-                image.draft(None, (height, width) if turn in _SIDEWAYS else (width, height))
-            array = _rgb(image, file)
+            array = _decode(image, file, wanted, reader, checked)
         except DAMAGED as e:
             raise InputError(
                 f"{file}: the image is damaged ({_reason(e)}); replace it or remove its entry"
@@ -208,6 +214,19 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # the tag block is damaged in many ways, the picture is not
         return 1
     return value if value in _TURNS else 1
+
+
+def _decode(
+    image: Image.Image, file: str, wanted: tuple[int, int] | None, reader: str, checked: bool
+) -> np.ndarray:
+    """(H, W, 3) uint8 as stored; ``wanted`` is (width, height)."""
+    if reader != jpeg.PILLOW:
+        array = jpeg.decode(image, reader, jpeg.fraction(image.size, wanted), checked=checked)
+        if array is not None:
+            return array
+    if wanted is not None:
+        image.draft(None, wanted)
+    return _rgb(image, file)
 
 
 def _rgb(image: Image.Image, file: str) -> np.ndarray:

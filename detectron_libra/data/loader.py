@@ -4,26 +4,30 @@
 from __future__ import annotations
 
 import ctypes
-import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
 from detectron_libra.data.batches import Preparation, Prepared, collate, prepare
-from detectron_libra.data.coco import Dataset, Record
+from detectron_libra.data.cache import Cache
+from detectron_libra.data.caching import CacheSettings, open_cache
+from detectron_libra.data.coco import Dataset
 from detectron_libra.data.held import Held
 from detectron_libra.data.image_sampling import ImageSampler
+from detectron_libra.data.images import read_image
+from detectron_libra.data.joined import JoinedRecords, require_same_classes, trainable
+from detectron_libra.data.jpeg import PILLOW
 from detectron_libra.data.plan import Sample, TrainPlan, test_batches
 from detectron_libra.data.workers import Loader
-from detectron_libra.errors import InputError, LibraError
+from detectron_libra.errors import LibraError
 from detectron_libra.structures import Batch
 
-log = logging.getLogger(__name__)
-
+NO_CACHE = CacheSettings("none", 0)
 #: PR_SET_PDEATHSIG of <linux/prctl.h>.
 _DIE_WITH_PARENT = 1
 
@@ -47,6 +51,9 @@ def build_train_loader(
     keep_empty: bool = False,
     sampler: ImageSampler | None = None,
     draft: bool = True,
+    reader: str = PILLOW,
+    checked: bool = False,
+    cache: CacheSettings = NO_CACHE,
     pin_memory: bool = False,
     timeout_s: float = 0,
 ) -> Loader:
@@ -55,10 +62,11 @@ def build_train_loader(
     Args:
         datasets: trained on together; all with the same classes.
         scales, images_per_batch, flip_x, flip_y, aspect_grouping, seed: see plan.TrainPlan.
-        max_size, stride, extent, resize_in_float, draft: see Preparation.
+        max_size, stride, extent, resize_in_float, draft, reader, checked: see Preparation.
         workers: processes; 0 reads in this one. The batches do not depend on it.
         keep_empty: train on images without a box, too; Detectron leaves them out, and those with only crowds.
         sampler: how often an epoch has each image; None: once.
+        cache: where decoded images are kept.
         pin_memory: hand out page-locked memory.
         timeout_s: seconds without a batch after which the run stops; 0 waits for ever.
 
@@ -66,13 +74,13 @@ def build_train_loader(
         Loader.
 
     Raises:
-        InputError: no image to train on, or different classes.
+        InputError: no image to train on, or different classes. RunError: no memory for the cache.
     """
-    _same_classes(datasets)
-    records, indices, wide = _trainable(datasets, keep_empty)
+    require_same_classes(datasets)
+    records, indices, sizes = trainable(datasets, keep_empty)
     plan = TrainPlan(
         indices,
-        wide,
+        [width >= height for height, width in sizes],
         images_per_batch=images_per_batch,
         scales=scales,
         flip_x=flip_x,
@@ -81,9 +89,12 @@ def build_train_loader(
         seed=seed,
         factors=sampler([records[k] for k in indices]) if sampler and indices else None,
     )
-    preparation = Preparation(max_size, stride, extent, resize_in_float, draft, True)
+    preparation = Preparation(
+        max_size, stride, extent, resize_in_float, draft, True, reader=reader, checked=checked
+    )
     batches = Batches(plan.batch, range(start_iteration, max_iter))
-    return _loader(records, batches, preparation, workers, pin_memory, timeout_s)
+    kept = open_cache(cache, records, indices, sizes, scales, preparation)
+    return _loader(records, batches, preparation, workers, pin_memory, timeout_s, kept)
 
 
 def build_test_loader(
@@ -97,6 +108,7 @@ def build_test_loader(
     resize_in_float: bool,
     workers: int,
     draft: bool = True,
+    reader: str = PILLOW,
     dedup: float = 0.0,
     pin_memory: bool = False,
     timeout_s: float = 0,
@@ -108,29 +120,9 @@ def build_test_loader(
         dedup: see Preparation.
     """
     batches = test_batches(len(dataset.records), views, images_per_batch)
-    preparation = Preparation(max_size, stride, extent, resize_in_float, draft, False, dedup)
+    preparation = Preparation(max_size, stride, extent, resize_in_float, draft, False, dedup, reader)
     source = Batches(batches.__getitem__, range(len(batches)))
     return _loader(JoinedRecords([dataset]), source, preparation, workers, pin_memory, timeout_s)
-
-
-class JoinedRecords:
-    """Records of several data sets, one after the other."""
-
-    def __init__(self, datasets: Sequence[Dataset]) -> None:
-        self._parts = [d.records for d in datasets]
-        self._starts = [sum(map(len, self._parts[:k])) for k in range(len(self._parts))]
-
-    def __getitem__(self, index: int) -> Record:
-        part = max(k for k, start in enumerate(self._starts) if start <= index and len(self._parts[k]))
-        return self._parts[part][index - self._starts[part]]
-
-    def __len__(self) -> int:
-        return sum(map(len, self._parts))
-
-    @property
-    def files(self) -> list[str]:
-        """Path of each image."""
-        return [record.file for part in self._parts for record in part]
 
 
 class Batches:
@@ -150,10 +142,11 @@ class Batches:
 class _Reader(torch.utils.data.Dataset):
     """Runs in a worker: samples -> Batch, or the error for the user (torch would rewrite its text)."""
 
-    def __init__(self, records: JoinedRecords, how: Preparation, held: Held) -> None:
+    def __init__(self, records: JoinedRecords, how: Preparation, held: Held, cache: Cache | None) -> None:
         self._records = records
         self._held = held
         self._how = how
+        self._cache = cache
 
     def __getitem__(self, samples: tuple[Sample, ...]) -> Batch | LibraError:
         try:
@@ -165,7 +158,8 @@ class _Reader(torch.utils.data.Dataset):
     def _prepare(self, sample: Sample) -> Prepared:
         self._held.take(sample.index)
         try:
-            return prepare(self._records[sample.index], sample, self._how)
+            read = partial(self._cache.read, sample.index) if self._cache else read_image
+            return prepare(self._records[sample.index], sample, self._how, read)
         finally:
             self._held.release()
 
@@ -177,6 +171,7 @@ def _loader(
     workers: int,
     pin_memory: bool,
     timeout_s: float,
+    cache: Cache | None = None,
 ) -> Loader:
     extra: dict[str, Any] = {}
     if workers > 0:
@@ -186,7 +181,7 @@ def _loader(
     workers = min(workers, max(1, len(batches)))
     held = Held(workers)
     loader = DataLoader(
-        _Reader(records, how, held),
+        _Reader(records, how, held, cache),
         batch_size=None,
         sampler=batches,
         num_workers=workers,
@@ -194,7 +189,7 @@ def _loader(
         pin_memory=pin_memory,
         **extra,
     )
-    return Loader(loader, held, lambda: records.files)
+    return Loader(loader, held, lambda: records.files, cache)
 
 
 def _as_it_is(item: Any) -> Any:
@@ -209,26 +204,3 @@ def _start_worker(_: int) -> None:
     if sys.platform == "linux":
         # However the main process ends: a worker that hangs would not see it, and hold memory for ever.
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
-
-
-def _same_classes(datasets: Sequence[Dataset]) -> None:
-    for other in datasets[1:]:
-        if other.class_names != datasets[0].class_names:
-            raise InputError(
-                f"{other.annotation_file}: its categories are not those of {datasets[0].annotation_file}; "
-                "data sets trained together need the same names in the same order"
-            )
-
-
-def _trainable(datasets: Sequence[Dataset], keep_empty: bool) -> tuple[JoinedRecords, list[int], list[bool]]:
-    """All records, the positions of those to train on, and whether each is wide."""
-    indices, wide = [], []
-    records = JoinedRecords(datasets)
-    for k, record in enumerate(r for d in datasets for r in d.records):
-        if keep_empty or bool((~record.crowd).any()):
-            indices.append(k)
-            wide.append(record.width >= record.height)
-    left_out = len(records) - len(indices)
-    if left_out:
-        log.warning("left out %d of %d images: no box to learn from", left_out, len(records))
-    return records, indices, wide

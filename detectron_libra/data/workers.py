@@ -9,6 +9,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
+from detectron_libra.data.cache import Cache
 from detectron_libra.data.held import Held
 from detectron_libra.errors import LibraError, RunError
 from detectron_libra.structures import Batch
@@ -43,12 +44,16 @@ class Loader:
         loader: of torch, which gives a Batch or the error of the worker that was to make it.
         held: what its workers have in their hands.
         files: gives the path of each record.
+        cache: of its workers.
     """
 
-    def __init__(self, loader: DataLoader, held: Held, files: Callable[[], Sequence[str]]) -> None:
+    def __init__(
+        self, loader: DataLoader, held: Held, files: Callable[[], Sequence[str]], cache: Cache | None = None
+    ) -> None:
         self._loader = loader
         self._held = held
         self._files = files
+        self._cache = cache
         self._batches: Any = None
 
     @property
@@ -83,6 +88,8 @@ class Loader:
                     return
                 if isinstance(item, LibraError):
                     raise item
+                if self._cache:
+                    self._cache.tell()
                 yield item
         finally:
             # Now, not when the interpreter exits: an error that holds this frame would keep them until then,
@@ -99,11 +106,21 @@ class Loader:
         try:
             return next(batches, None)
         except (RuntimeError, EOFError, OSError) as e:
-            if self._loader.num_workers == 0 or _is_bug(e):
+            try:
+                stopped = self._explain(batches, e)
+            except RuntimeError:  # of torch's signal handler, which tells of the same worker meanwhile
+                stopped = self._explain(batches, e)
+            if stopped is None:
                 raise
-            stopped = self.stopped(e)
-            _kill(getattr(batches, "_workers", ()))  # one that hangs would let the shutdown wait
             raise stopped from e
+
+    def _explain(self, batches: Iterator[Any], error: Exception) -> RunError | None:
+        """The error of a worker that died or hangs, which ends the others; None for a bug of ours."""
+        if self._loader.num_workers == 0 or _is_bug(error):
+            return None
+        stopped = self.stopped(error)
+        _kill(getattr(batches, "_workers", ()))  # one that hangs would let the shutdown wait
+        return stopped
 
     def stopped(self, error: BaseException) -> RunError:
         """What to tell about a worker that died or hangs, with the image that it had in its hands.

@@ -25,6 +25,7 @@ from detectron_libra.engine.saving import Saver
 from detectron_libra.engine.schedule import LearningRate
 from detectron_libra.engine.signals import StopFlag
 from detectron_libra.engine.step import train_step
+from detectron_libra.engine.waiting import Waiting
 from detectron_libra.errors import RunError
 from detectron_libra.structures import Batch
 
@@ -58,6 +59,7 @@ def train(
     config_text: str = "",
     class_names: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
+    waiting: Waiting | None = None,
 ) -> Path:
     """Trains to ``max_iter``, from the start or from where ``resume`` ended.
 
@@ -88,6 +90,7 @@ def train(
         stop: once it is set, the step is finished, a checkpoint written, and SystemExit raised.
         on_nonfinite, nonfinite_limit: see nonfinite.OnNonfinite.
         config_text, class_names, settings: kept in the checkpoints and with the final weights.
+        waiting: told of every step.
 
     Returns:
         Path of the final weights.
@@ -99,6 +102,7 @@ def train(
     folder, device = Path(folder), torch.device(device)
     start = resume.next_iteration if resume else 0
     stop = StopFlag() if stop is None else stop
+    waiting = waiting or Waiting()
     files.remove_leftovers(folder)
     metrics = Metrics(
         folder / "metrics.jsonl",
@@ -158,6 +162,7 @@ def train(
                 seconds = time.perf_counter() - begun
                 pace = {"images": len(batch.images), "seconds": seconds, "waited": waited, "queued": queued}
                 metrics.step(iteration, lr, values, **pace)
+                waiting.add(iteration - start, images=len(batch.images), seconds=seconds, waited=waited)
 
                 done, last = iteration + 1, iteration + 1 == max_iter
                 to_evaluate = (

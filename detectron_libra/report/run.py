@@ -30,6 +30,7 @@ class RunContent:
         config_text: the whole configuration, YAML.
         sittings: how each process computed, in the words of the log.
         versions: of what wrote the report, by name.
+        advice: sentences about what to change.
     """
 
     title: str
@@ -43,6 +44,7 @@ class RunContent:
     config_text: str
     sittings: Sequence[str]
     versions: Mapping[str, object]
+    advice: Sequence[str] = ()
 
 
 def run_page(run: RunContent) -> str:
@@ -57,7 +59,8 @@ def run_page(run: RunContent) -> str:
         _configuration(run),
         _versions(run),
     ]
-    return page(run.title, sections, intro=[*_state(run), facts(dict(run.facts) | _summary(run, final))])
+    told = [*_state(run), *map(_advice, run.advice)]
+    return page(run.title, sections, intro=[*told, facts(dict(run.facts) | _summary(run, final))])
 
 
 def _state(run: RunContent) -> list[Html]:
@@ -67,6 +70,10 @@ def _state(run: RunContent) -> list[Html]:
     done = max(run.history.iterations, default=-1) + 1
     sentence = f"There are no final weights: metrics.jsonl ends after {done} of {run.max_iter} iterations."
     return [note(f"{sentence} The run was stopped, or is under way.")]
+
+
+def _advice(sentence: str) -> Html:
+    return note(sentence[:1].upper() + sentence[1:] + ".")
 
 
 def _summary(run: RunContent, final: Mapping[str, Mapping]) -> dict[str, object]:

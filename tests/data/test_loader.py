@@ -192,6 +192,29 @@ def test_news_of_a_dead_worker_during_the_shutdown_hide_nothing(dataset, monkeyp
     monkeypatch.undo()
 
 
+def test_news_of_a_dead_worker_while_its_end_is_explained_hide_nothing(dataset, monkeypatch):
+    """A batch on its way is lost first, and torch's signal handler comes in while that is being looked at."""
+    loader = train(dataset, workers=1, max_iter=1000)
+    explain, calls = loader.stopped, []
+
+    def interrupted(error):
+        calls.append(error)
+        if len(calls) == 1:
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+        return explain(error)
+
+    def lost(*_):
+        raise EOFError
+
+    batches = iter(loader)
+    next(batches)
+    monkeypatch.setattr(loader, "stopped", interrupted)
+    monkeypatch.setattr(torch.utils.data.dataloader._BaseDataLoaderIter, "__next__", lost)
+    with pytest.raises(RunError, match="a data worker stopped"):
+        next(batches)
+    assert len(calls) == 2
+
+
 def test_workers_leave_signals_to_the_main_process(dataset):
     batches = iter(train(dataset, workers=1, max_iter=50))
     next(batches)

@@ -229,3 +229,10 @@ def test_results_of_another_layout_are_told_apart():
         and not fits(None)
         and not fits({**RESULTS, "box": {**RESULTS["box"], "per_class": {"x": 1}}})
     )
+
+
+def test_a_sentence_about_what_to_change_stands_at_the_top():
+    _, text = seen(
+        replace(content([step(0)]), advice=["the loader was the <bottleneck>; set DATA.CACHE ram"])
+    )
+    assert "The loader was the <bottleneck>; set DATA.CACHE ram." in text
