@@ -104,6 +104,12 @@ class Proposals:
     scores: Tensor
     valid: Tensor
 
+    def trimmed(self) -> Proposals:
+        """Without the rows behind the last valid one of any image, but with one at least. Waits for the device."""
+        places = torch.arange(1, self.valid.shape[1] + 1, device=self.valid.device)
+        count = max(1, int((self.valid * places).max())) if self.valid.numel() else 1
+        return Proposals(self.boxes[:, :count], self.scores[:, :count], self.valid[:, :count])
+
     def to(self, device: torch.device | str) -> Proposals:
         """The same proposals on ``device``; the copy does not wait when the memory is pinned."""
         return Proposals(*(t.to(device, non_blocking=True) for t in (self.boxes, self.scores, self.valid)))
