@@ -2,6 +2,7 @@
 """What every tool shares: options around ``KEY VALUE`` pairs, the log, a line and an exit code per error."""
 
 import argparse
+import errno
 import io
 import os
 import sys
@@ -16,6 +17,14 @@ from detectron_libra.errors import LibraError, RunError, UsageError
 #: Exit code of a process that a signal from the keyboard ended.
 INTERRUPTED = 130
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
+#: Limits of the machine that any file or process may meet, and what to do.
+_LIMITS = {
+    errno.EMFILE: "raise the limit on open files (ulimit -n) or lower DATA_LOADER.NUM_THREADS",
+    errno.ENFILE: "the machine has too many open files; close other programs",
+    errno.EAGAIN: "raise the limit on processes (ulimit -u) or lower DATA_LOADER.NUM_THREADS",
+    errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "make room: a quota is used up",
+}
 
 
 def parse(argv: Sequence[str], parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, list[str]]:
@@ -76,6 +85,9 @@ def run(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = No
         if isinstance(e, MemoryError) or any(phrase in text.lower() for phrase in _OUT_OF_MEMORY):
             remedy = "lower TRAIN.IMS_PER_BATCH, TRAIN.SCALES or DATA.WORKERS"
             return _report(f"out of memory: {text or 'no more of it'}; {remedy}", RunError.exit_code, debug)
+        if isinstance(e, OSError) and e.errno in _LIMITS:
+            where = f"{e.filename}: " if e.filename else ""
+            return _report(f"{where}{e.strerror}; {_LIMITS[e.errno]}", RunError.exit_code, debug)
         return _report(
             f"internal error (a bug of ours): {type(e).__name__}: {text}; run with --debug", 1, debug
         )

@@ -110,4 +110,4 @@ def require_sound(found: Sequence[Surveyed]) -> None:
     """Raises InputError with a line per set that cannot be used."""
     lines = errors(found)
     if lines:
-        raise InputError("\n".join(lines))
+        raise InputError(*lines)

@@ -127,13 +127,17 @@ def _size(entry: dict, place: Place, file: str, faults: Faults) -> tuple[int, in
     stated: tuple[Any, Any] = (entry.get("height"), entry.get("width"))
     if all(type(v) in (int, float) and 1 <= v < LARGEST_SIDE and v == v // 1 for v in stated):
         return int(stated[0]), int(stated[1])
+    shown = f"image {place.image_id!r} ({place.file}): width {quoted(stated[1])}, height {quoted(stated[0])}"
     if None not in stated:
-        shown = f"image {place.image_id!r}: width {quoted(stated[1])}, height {quoted(stated[0])}"
         faults.add(ERROR, "want whole numbers of pixels", shown, place)
     if not file:
         return 1, 1
     try:
-        return image_files.read_size(file)
+        found = image_files.read_size(file)
+        if None in stated and any(v not in (None, of_file) for v, of_file in zip(stated, found, strict=True)):
+            text = "one is missing, and the other is not that of the file"
+            faults.add(ERROR, text, f"{shown}, the file has {found[1]} x {found[0]}", place)
+        return found
     except InputError as e:
         if None in stated:
             text = "no 'width' and 'height', and the file does not tell"
@@ -159,7 +163,8 @@ def ident_of(entry: Any, key: str) -> int | str | None:
 
 
 def look_up(table: dict[Any, int], key: Any) -> int | None:
-    return table.get(key) if isinstance(key, (int, float, str)) else None
+    """The value of an id; ``true`` is none, although Python takes it for 1."""
+    return table.get(key) if type(key) in (int, float, str) else None
 
 
 def _short(names: Any) -> str:
