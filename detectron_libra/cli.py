@@ -16,6 +16,8 @@ from detectron_libra.errors import LibraError, RunError, UsageError
 
 #: Exit code of a process that a signal from the keyboard ended.
 INTERRUPTED = 130
+#: Descriptor of stderr, the last of the three that every program begins with.
+_LAST_STANDARD = 2
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 #: Limits of the machine that any file or process may meet, and what to do.
 _LIMITS = {
@@ -71,6 +73,7 @@ def run(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = No
     """
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words or os.environ.get("LIBRA_DEBUG", "") not in ("", "0")
+    _open_what_is_closed()
     _guard_stdout()
     try:
         return main([w for w in words if w != "--debug"]) or 0
@@ -134,6 +137,22 @@ def _report(message: str, code: int, debug: bool) -> int:
     for line in message.splitlines() or [""]:
         print(f"error: {line}", file=sys.stderr)
     return code
+
+
+def _open_what_is_closed() -> None:
+    """Something for the descriptors 0 to 2 to point at, and for the streams that Python leaves out without them.
+
+    The next file that is opened, a checkpoint perhaps, would take such a number, and what libraries print would land
+    in it.
+    """
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= _LAST_STANDARD:
+        pass  # the lowest free number
+    os.close(handle)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115  for as long as the process is
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
 
 
 def _guard_stdout() -> None:

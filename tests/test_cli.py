@@ -180,6 +180,33 @@ def test_a_reader_that_goes_away_leaves_no_trace():
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+TALKER = """
+import logging, os, sys
+from detectron_libra import cli, logs
+
+def main(argv):
+    logs.setup_logging()
+    with open(argv[0], "w"):
+        logging.getLogger("x").info("a line")
+        logging.getLogger(logs.FOR_PROGRAMS).info("another")
+        print("a third")
+        os.write(1, b"of a library")
+        os.write(2, b"of a library")
+        os.read(0, 1)
+    return os.path.getsize(argv[0])
+
+sys.exit(cli.run(main))
+"""
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_what_is_printed_where_everything_is_closed_lands_in_no_file(tmp_path, closed):
+    (tmp_path / "talker.py").write_text(TALKER)
+    command = f"{sys.executable} {tmp_path}/talker.py {tmp_path}/kept </dev/null {closed}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 0 and b"Traceback" not in done.stdout + done.stderr, done.stderr
+
+
 class FullDisk(io.StringIO):
     """Where nothing more fits."""
 
