@@ -18,6 +18,8 @@ from detectron_libra.errors import LibraError, RunError, UsageError
 INTERRUPTED = 130
 #: Descriptor of stderr, the last of the three that every program begins with.
 _LAST_STANDARD = 2
+#: In errors of torch about it.
+_SHARED_MEMORY = "shared memory"
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 #: Limits of the machine that any file or process may meet, and what to do.
 _LIMITS = {
@@ -88,6 +90,9 @@ def run(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = No
         if isinstance(e, MemoryError) or any(phrase in text.lower() for phrase in _OUT_OF_MEMORY):
             remedy = "lower TRAIN.IMS_PER_BATCH, TRAIN.SCALES or DATA.WORKERS"
             return _report(f"out of memory: {text or 'no more of it'}; {remedy}", RunError.exit_code, debug)
+        if isinstance(e, RuntimeError) and _SHARED_MEMORY in text:
+            remedy = "make /dev/shm writable and larger, or set DATA.WORKERS 0"
+            return _report(f"{text}; {remedy}", RunError.exit_code, debug)
         if isinstance(e, OSError) and e.errno in _LIMITS:
             where = f"{e.filename}: " if e.filename else ""
             return _report(f"{where}{e.strerror}; {_LIMITS[e.errno]}", RunError.exit_code, debug)

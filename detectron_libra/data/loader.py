@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 
 from detectron_libra.data.batches import Preparation, Prepared, collate, prepare
 from detectron_libra.data.coco import Dataset, Record
 from detectron_libra.data.held import Held
 from detectron_libra.data.image_sampling import ImageSampler
 from detectron_libra.data.plan import Sample, TrainPlan, test_batches
+from detectron_libra.data.sharing import share
 from detectron_libra.data.workers import Loader
 from detectron_libra.errors import InputError, LibraError
 from detectron_libra.structures import Batch
@@ -160,7 +161,8 @@ class _Reader(torch.utils.data.Dataset):
             items = [self._prepare(s) for s in samples]
         except LibraError as e:
             return type(e)(str(e))
-        return collate(items, stride=self._how.stride, with_targets=self._how.with_targets)
+        batch = collate(items, stride=self._how.stride, with_targets=self._how.with_targets)
+        return share(batch) if get_worker_info() is not None else batch
 
     def _prepare(self, sample: Sample) -> Prepared:
         self._held.take(sample.index)
