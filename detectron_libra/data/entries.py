@@ -73,7 +73,7 @@ def read_categories(listed: list, faults: Faults, expected: tuple[str, ...] | No
         if ident in ids:
             faults.add(ERROR, "duplicate category id; give each category its own", f"category {ident!r}")
         if not isinstance(entry.get("name"), str):
-            faults.add(ERROR, "no 'name'", f"category {ident!r}")
+            faults.add(ERROR, "no 'name' that is a text", f"category {ident!r}")
         names.append(str(entry.get("name")))
         ids.append(ident)
     for name, count in Counter(names).items():
@@ -92,7 +92,9 @@ def read_images(listed: list, image_dir: str, prefix: str, faults: Faults) -> Im
     for k, entry in enumerate(listed):
         ident = ident_of(entry, "id")
         if ident is None:
-            faults.add(ERROR, "no usable 'id' (a number or a text)", f"images[{k}]", Place("images", k))
+            name = quoted(entry.get("file_name") if isinstance(entry, dict) else entry)
+            text = "no usable 'id' (a number or a text)"
+            faults.add(ERROR, text, f"images[{k}] ({name})", Place("images", k))
             continue
         stated = entry.get("file_name")
         file_name = stated if isinstance(stated, str) else ""

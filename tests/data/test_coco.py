@@ -145,6 +145,8 @@ def bad(change, *words):
         bad(lambda c: c["annotations"][3].update(category_id=True), "annotation 4", "category id True"),
         bad(lambda c: c["images"][1].update(id=1), "image 1", "duplicate"),
         bad(lambda c: c["images"][1].pop("file_name"), "image 2", "file_name"),
+        bad(lambda c: c["images"][1].update(id=None), "images[1] ('img_1.png')", "'id'"),
+        bad(lambda c: c["categories"][1].update(name=5), "category 2", "'name'"),
         bad(lambda c: c["images"][1].update(width="wide"), "image 2 (img_1.png)", "'wide'"),
         bad(lambda c: c["categories"][1].update(id=1), "category 1", "duplicate"),
         bad(lambda c: c.pop("images"), "'images'"),
