@@ -133,8 +133,8 @@ def latest(folder: Path | str) -> Checkpoint | None:
         return Checkpoint(found[iteration], state)
     if found:
         raise InputError(
-            f"none of the checkpoints can be read ({len(found)} in the folder); the newest: {reasons[0]}; or start anew "
-            "with --no-resume"
+            f"none of the checkpoints can be read ({len(found)} in the folder); the newest: {reasons[0]}; or start "
+            "anew with --no-resume"
         )
     return None
 
