@@ -2,6 +2,7 @@
 """What every tool shares: options around ``KEY VALUE`` pairs, the log, a line and an exit code per error."""
 
 import argparse
+import errno
 import io
 import os
 import sys
@@ -15,7 +16,19 @@ from detectron_libra.errors import LibraError, RunError, UsageError
 
 #: Exit code of a process that a signal from the keyboard ended.
 INTERRUPTED = 130
+#: Descriptor of stderr, the last of the three that every program begins with.
+_LAST_STANDARD = 2
+#: In errors of torch about it.
+_SHARED_MEMORY = "shared memory"
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
+#: Limits of the machine that any file or process may meet, and what to do.
+_LIMITS = {
+    errno.EMFILE: "raise the limit on open files (ulimit -n) or lower DATA_LOADER.NUM_THREADS",
+    errno.ENFILE: "the machine has too many open files; close other programs",
+    errno.EAGAIN: "raise the limit on processes (ulimit -u) or lower DATA_LOADER.NUM_THREADS",
+    errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "make room: a quota is used up",
+}
 
 
 def parse(argv: Sequence[str], parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, list[str]]:
@@ -62,6 +75,7 @@ def run(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = No
     """
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words or os.environ.get("LIBRA_DEBUG", "") not in ("", "0")
+    _open_what_is_closed()
     _guard_stdout()
     try:
         return main([w for w in words if w != "--debug"]) or 0
@@ -76,6 +90,12 @@ def run(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = No
         if isinstance(e, MemoryError) or any(phrase in text.lower() for phrase in _OUT_OF_MEMORY):
             remedy = "lower TRAIN.IMS_PER_BATCH, TRAIN.SCALES or DATA.WORKERS"
             return _report(f"out of memory: {text or 'no more of it'}; {remedy}", RunError.exit_code, debug)
+        if isinstance(e, RuntimeError) and _SHARED_MEMORY in text:
+            remedy = "make /dev/shm writable and larger, or set DATA.WORKERS 0"
+            return _report(f"{text}; {remedy}", RunError.exit_code, debug)
+        if isinstance(e, OSError) and e.errno in _LIMITS:
+            where = f"{e.filename}: " if e.filename else ""
+            return _report(f"{where}{e.strerror}; {_LIMITS[e.errno]}", RunError.exit_code, debug)
         return _report(
             f"internal error (a bug of ours): {type(e).__name__}: {text}; run with --debug", 1, debug
         )
@@ -122,6 +142,22 @@ def _report(message: str, code: int, debug: bool) -> int:
     for line in message.splitlines() or [""]:
         print(f"error: {line}", file=sys.stderr)
     return code
+
+
+def _open_what_is_closed() -> None:
+    """Something for the descriptors 0 to 2 to point at, and for the streams that Python leaves out without them.
+
+    The next file that is opened, a checkpoint perhaps, would take such a number, and what libraries print would land
+    in it.
+    """
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= _LAST_STANDARD:
+        pass  # the lowest free number
+    os.close(handle)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115  for as long as the process is
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
 
 
 def _guard_stdout() -> None:

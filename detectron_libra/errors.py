@@ -1,11 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a user can cause: each kind of error carries the exit code that the tools return for it."""
 
+import re
+
+#: Letters that end a line or steer a terminal; names of files and classes may have them.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def one_line(text: str) -> str:
+    """The text with its control characters written as escapes, so that nobody's file name makes a line of its own."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
 
 class LibraError(Exception):
-    """An error with a one-line message for the user: what is wrong, where, and the remedy."""
+    """An error for the user: what is wrong, where, and the remedy.
+
+    Args:
+        lines: one line, or one per thing that is wrong.
+    """
 
     exit_code = 1
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__(*map(one_line, lines))
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)
 
 
 class UsageError(LibraError):

@@ -8,7 +8,7 @@ import sys
 
 from tqdm import tqdm
 
-from detectron_libra.errors import UsageError
+from detectron_libra.errors import UsageError, one_line
 
 LOG_FORMAT = "%(levelname)s %(filename)s:%(lineno)4d: %(message)s"
 #: Lines for programs; on a terminal the progress bar says the same.
@@ -33,10 +33,15 @@ def setup_logging(log_file: str | os.PathLike | None = None) -> None:
 
 
 class _Format(logging.Formatter):
-    """Detectron's format; lines for programs stand alone, as Detectron prints them."""
+    """Detectron's format; lines for programs stand alone, as Detectron prints them.
+
+    A message may have lines, tables do; what else is in a name of a file or a class must not steer a terminal.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        return record.getMessage() if record.name == FOR_PROGRAMS else super().format(record)
+        if record.name == FOR_PROGRAMS:
+            return record.getMessage()
+        return "\n".join(map(one_line, super().format(record).split("\n")))
 
 
 class _SaysItOnce(logging.Handler):

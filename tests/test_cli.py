@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Options, pairs, exit codes and output of the tools."""
 
+import errno
 import io
 import logging
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +90,12 @@ def test_wrong_options_are_usage_errors(line, message):
         (RunError("c"), 4, "error: c"),
         (MemoryError(), 4, "error: out of memory"),
         (RuntimeError("CUDA out of memory. Tried\nto"), 4, "error: out of memory"),
+        (OSError(errno.EMFILE, "Too many open files"), 4, "error: Too many open files; raise the limit"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "out/x"),
+            4,
+            "error: out/x: No space left on device; ",
+        ),
         (KeyboardInterrupt(), 130, "error: interrupted"),
         (KeyError(2), 1, "error: internal error (a bug of ours): KeyError: 2; run with --debug"),
     ],
@@ -130,6 +138,22 @@ def test_the_log_has_detectrons_format_and_goes_to_a_file(capsys, tmp_path, root
         logs.setup_logging(tmp_path / "absent" / "log.txt")
 
 
+def test_a_name_in_the_log_cannot_steer_the_terminal(capsys, root_logger):
+    logs.setup_logging()
+    logging.getLogger("x").info("class %s\nnext", "a\x1b[2J")
+    assert r"class a\x1b[2J" in capsys.readouterr().out
+
+
+def test_an_error_has_the_lines_that_it_was_given_and_no_others(capsys):
+    def main(argv):
+        raise UsageError("a\nerror: b\u2028c", "d")
+
+    assert cli.run(main, []) == 2
+    assert capsys.readouterr().err == "error: a\\nerror: b\\u2028c\nerror: d\n"
+    error = pickle.loads(pickle.dumps(InputError("a", "b")))
+    assert str(error) == "a\nb" and error.exit_code == 3
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 def test_a_full_disk_stops_no_run(capsys, root_logger):
     logs.setup_logging("/dev/full")
@@ -154,6 +178,33 @@ def test_a_reader_that_goes_away_leaves_no_trace():
     command = f"{sys.executable} tools/print_config.py | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+TALKER = """
+import logging, os, sys
+from detectron_libra import cli, logs
+
+def main(argv):
+    logs.setup_logging()
+    with open(argv[0], "w"):
+        logging.getLogger("x").info("a line")
+        logging.getLogger(logs.FOR_PROGRAMS).info("another")
+        print("a third")
+        os.write(1, b"of a library")
+        os.write(2, b"of a library")
+        os.read(0, 1)
+    return os.path.getsize(argv[0])
+
+sys.exit(cli.run(main))
+"""
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_what_is_printed_where_everything_is_closed_lands_in_no_file(tmp_path, closed):
+    (tmp_path / "talker.py").write_text(TALKER)
+    command = f"{sys.executable} {tmp_path}/talker.py {tmp_path}/kept </dev/null {closed}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 0 and b"Traceback" not in done.stdout + done.stderr, done.stderr
 
 
 class FullDisk(io.StringIO):

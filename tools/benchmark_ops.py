@@ -64,7 +64,7 @@ def main(argv: list[str]) -> None:
         content = {"env": env, "rows": [row.as_json() for row in outcome.rows], "left_out": outcome.left_out}
         atomic_write(args.json, (json.dumps(content, indent=1) + "\n").encode())
     if outcome.wrong:
-        raise LibraError("\n".join(outcome.wrong))
+        raise LibraError(*outcome.wrong)
 
 
 def parse(argv: list[str]):

@@ -97,9 +97,12 @@ def write_repaired(
     if target.exists() and target.samefile(annotations):
         raise UsageError(f"--fix {out}: is the annotation file itself; name another one")
     changes = repair(content, images, annotations, extent=extent, level=level, workers=workers)
-    text = json.dumps(content, ensure_ascii=False)
     try:
-        atomic_write(target, text.encode("utf-8", "surrogatepass"))
+        text = json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which only an escape can write
+        text = json.dumps(content).encode()
+    try:
+        atomic_write(target, text)
     except OSError as e:
         raise RunError(f"{out}: cannot be written ({e.strerror})") from e
     lines = [f"  {kind.count} x {kind.text}: {kind.names()}" for kind in changes.kinds.values()]
@@ -110,4 +113,4 @@ def require_sound(found: Sequence[Surveyed]) -> None:
     """Raises InputError with a line per set that cannot be used."""
     lines = errors(found)
     if lines:
-        raise InputError("\n".join(lines))
+        raise InputError(*lines)

@@ -138,6 +138,8 @@ def _require_norm(cfg: Config, weights: Weights) -> None:
 
 def _read(path: Path, source: str) -> Weights:
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # which a reader would wait for
+            raise InputError(f"{source}: a pipe or a device; give a file of weights")
         with open(path, "rb") as file:
             beginning = file.read(BEGINNING)
     except IsADirectoryError:

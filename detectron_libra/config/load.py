@@ -158,5 +158,5 @@ class _Merge:
                 where = next((self.origin[k] for k in keys if k in self.origin), "default")
                 self.faults.append(f"{where}: {keys[0]}: {message}")
         if self.faults:
-            raise UsageError("\n".join(self.faults))
+            raise UsageError(*self.faults)
         return cfg

@@ -80,7 +80,7 @@ def look_at_images(dataset: Dataset, *, level: str = "quick", workers: int = 0) 
     records = [r for r in dataset.records if r.file]  # an entry without file_name is noted already
     missing = [r for r in records if not os.path.lexists(r.file)]
     if missing and len(missing) == len(records):
-        what = "none of its files is there" if os.path.isdir(dataset.image_dir) else "no such folder"
+        what = _why_nothing(dataset.image_dir)
         text = f"{what}: looked for {len(missing)} images, the first {os.path.basename(missing[0].file)}"
         faults.add(ERROR, text, f"image folder {dataset.image_dir}")
         return dataset
@@ -96,6 +96,12 @@ def look_at_images(dataset: Dataset, *, level: str = "quick", workers: int = 0) 
         if text:
             _note(faults, record, text)
     return dataset
+
+
+def _why_nothing(folder: str) -> str:
+    if not os.path.isdir(folder):
+        return "no such folder"
+    return "none of its files is there" if os.access(folder, os.X_OK) else "no permission to read its files"
 
 
 def _note(faults: Faults, record: Record, text: str, hint: str = "") -> None:

@@ -73,7 +73,7 @@ def read_categories(listed: list, faults: Faults, expected: tuple[str, ...] | No
         if ident in ids:
             faults.add(ERROR, "duplicate category id; give each category its own", f"category {ident!r}")
         if not isinstance(entry.get("name"), str):
-            faults.add(ERROR, "no 'name'", f"category {ident!r}")
+            faults.add(ERROR, "no 'name' that is a text", f"category {ident!r}")
         names.append(str(entry.get("name")))
         ids.append(ident)
     for name, count in Counter(names).items():
@@ -92,7 +92,9 @@ def read_images(listed: list, image_dir: str, prefix: str, faults: Faults) -> Im
     for k, entry in enumerate(listed):
         ident = ident_of(entry, "id")
         if ident is None:
-            faults.add(ERROR, "no usable 'id' (a number or a text)", f"images[{k}]", Place("images", k))
+            name = quoted(entry.get("file_name") if isinstance(entry, dict) else entry)
+            text = "no usable 'id' (a number or a text)"
+            faults.add(ERROR, text, f"images[{k}] ({name})", Place("images", k))
             continue
         stated = entry.get("file_name")
         file_name = stated if isinstance(stated, str) else ""
@@ -127,13 +129,17 @@ def _size(entry: dict, place: Place, file: str, faults: Faults) -> tuple[int, in
     stated: tuple[Any, Any] = (entry.get("height"), entry.get("width"))
     if all(type(v) in (int, float) and 1 <= v < LARGEST_SIDE and v == v // 1 for v in stated):
         return int(stated[0]), int(stated[1])
+    shown = f"image {place.image_id!r} ({place.file}): width {quoted(stated[1])}, height {quoted(stated[0])}"
     if None not in stated:
-        shown = f"image {place.image_id!r}: width {quoted(stated[1])}, height {quoted(stated[0])}"
         faults.add(ERROR, "want whole numbers of pixels", shown, place)
     if not file:
         return 1, 1
     try:
-        return image_files.read_size(file)
+        found = image_files.read_size(file)
+        if None in stated and any(v not in (None, of_file) for v, of_file in zip(stated, found, strict=True)):
+            text = "one is missing, and the other is not that of the file"
+            faults.add(ERROR, text, f"{shown}, the file has {found[1]} x {found[0]}", place)
+        return found
     except InputError as e:
         if None in stated:
             text = "no 'width' and 'height', and the file does not tell"
@@ -159,7 +165,8 @@ def ident_of(entry: Any, key: str) -> int | str | None:
 
 
 def look_up(table: dict[Any, int], key: Any) -> int | None:
-    return table.get(key) if isinstance(key, (int, float, str)) else None
+    """The value of an id; ``true`` is none, although Python takes it for 1."""
+    return table.get(key) if type(key) in (int, float, str) else None
 
 
 def _short(names: Any) -> str:

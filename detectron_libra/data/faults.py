@@ -7,7 +7,7 @@ import logging
 import sys
 from dataclasses import asdict, dataclass, field
 
-from detectron_libra.errors import InputError
+from detectron_libra.errors import InputError, one_line
 
 log = logging.getLogger(__name__)
 
@@ -119,10 +119,11 @@ class Faults:
 
     def add(self, level: str, text: str, name: str, place: Place | None = None) -> None:
         """Count one fault of the kind ``text`` at the entry ``name``."""
+        text = one_line(text)
         kind = self.kinds.setdefault((level, text), Kind(level, text))
         kind.count += 1
         if len(kind.first) < self._most:
-            kind.first.append(name)
+            kind.first.append(one_line(name))
             kind.places.append(place)
 
     def add_box(self, level: str, text: str, place: Place, detail: str = "") -> None:

@@ -53,7 +53,7 @@ _SIDEWAYS = (5, 6, 7, 8)
 
 # An image over half of MAX_PIXELS is large, not wrong, and a damaged tag block leaves the picture whole.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-warnings.filterwarnings("ignore", "Corrupt EXIF data")
+warnings.filterwarnings("ignore", "Corrupt EXIF data|Metadata Warning")
 
 
 def read_image(

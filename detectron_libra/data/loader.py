@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 
 from detectron_libra.data.batches import Preparation, Prepared, collate, prepare
 from detectron_libra.data.cache import Cache
@@ -23,6 +23,7 @@ from detectron_libra.data.images import read_image
 from detectron_libra.data.joined import JoinedRecords, require_same_classes, trainable
 from detectron_libra.data.jpeg import PILLOW
 from detectron_libra.data.plan import Sample, TrainPlan, test_batches
+from detectron_libra.data.sharing import shared
 from detectron_libra.data.workers import Loader
 from detectron_libra.errors import LibraError
 from detectron_libra.structures import Batch
@@ -153,7 +154,8 @@ class _Reader(torch.utils.data.Dataset):
             items = [self._prepare(s) for s in samples]
         except LibraError as e:
             return type(e)(str(e))
-        return collate(items, stride=self._how.stride, with_targets=self._how.with_targets)
+        make = partial(collate, items, stride=self._how.stride, with_targets=self._how.with_targets)
+        return shared(make) if get_worker_info() is not None else make()
 
     def _prepare(self, sample: Sample) -> Prepared:
         self._held.take(sample.index)

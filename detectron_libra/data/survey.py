@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from detectron_libra.data.forking import interrupt_deferred
 from detectron_libra.data.images import check_end, check_plain, check_size, read_image
 from detectron_libra.errors import InputError, RunError
 
@@ -79,7 +80,8 @@ def _by_workers(images: Sequence[Image], level: str, workers: int) -> Iterator[t
         for first in range(workers):
             reader, writer = context.Pipe(duplex=False)
             process = context.Process(target=_work, args=(writer, images, first, workers, level), daemon=True)
-            process.start()
+            with interrupt_deferred():
+                process.start()
             writer.close()  # the worker has the only one now, so that its end is seen here
             running[reader], answered[reader] = process, first
         while running:

@@ -10,6 +10,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from detectron_libra.data.cache import Cache
+from detectron_libra.data.forking import interrupt_deferred
 from detectron_libra.data.held import Held
 from detectron_libra.errors import LibraError, RunError
 from detectron_libra.structures import Batch
@@ -77,7 +78,8 @@ class Loader:
             RunError: a worker process died or hangs.
         """
         # Not a generator itself: the number has to be drawn now, before a resumed run restores its random state.
-        self._batches = iter(self._loader)
+        with interrupt_deferred():
+            self._batches = iter(self._loader)
         return self._receive_all(self._batches)
 
     def _receive_all(self, batches: Any) -> Iterator[Batch]:

@@ -121,17 +121,20 @@ def latest(folder: Path | str) -> Checkpoint | None:
         InputError: there are checkpoints, and none of them can be read.
     """
     found = _iterations(folder)
+    reasons: list[str] = []
     for iteration in sorted(found, reverse=True):
         try:
             state = load(found[iteration])
             _require_complete(found[iteration], state)
         except InputError as e:
             log.warning("%s; trying the one before", e)
+            reasons.append(str(e))
             continue
         return Checkpoint(found[iteration], state)
     if found:
         raise InputError(
-            f"{folder}: none of {len(found)} checkpoints can be read; start anew with --no-resume"
+            f"none of the checkpoints can be read ({len(found)} in the folder); the newest: {reasons[0]}; or start "
+            "anew with --no-resume"
         )
     return None
 

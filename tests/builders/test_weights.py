@@ -3,6 +3,7 @@
 
 import gzip
 import json
+import os
 import pickle
 
 import numpy as np
@@ -152,8 +153,13 @@ def test_what_is_taken_for_weights_by_mistake_is_named(tmp_path, content, part):
     assert "\n" not in message
 
 
-def test_a_file_that_is_not_there_and_a_folder(tmp_path):
-    for path, part in ((tmp_path / "gone.pkl", "no such file"), (tmp_path, "a folder")):
+def test_a_file_that_is_not_there_a_folder_and_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe.pkl")
+    for path, part in (
+        (tmp_path / "gone.pkl", "no such file"),
+        (tmp_path, "a folder"),
+        (tmp_path / "pipe.pkl", "a pipe or a device"),
+    ):
         with pytest.raises(InputError, match=f"^TEST.WEIGHTS: {path}: {part}"):
             read(path)
 

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading COCO files: what is used, what is dropped and told, what is refused and how it is named."""
 
+import gzip
 import json
 import logging
+import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +13,7 @@ import torch
 from detectron_libra.data.coco import load_coco
 from detectron_libra.data.json_file import read_json
 from detectron_libra.errors import InputError
-from tests.data.coco_files import coco, shared, write
+from tests.data.coco_files import coco, shared, write, write_image
 
 
 def load(tmp_path, content, extent=1.0, **options):
@@ -139,9 +142,12 @@ def bad(change, *words):
         bad(lambda c: c["annotations"][3].pop("bbox"), "annotation 4", "'bbox'"),
         bad(lambda c: c["annotations"][3].update(category_id=909), "annotation 4", "category id 909"),
         bad(lambda c: c["annotations"][3].update(image_id="2"), "annotation 4", "image_id '2'"),
+        bad(lambda c: c["annotations"][3].update(category_id=True), "annotation 4", "category id True"),
         bad(lambda c: c["images"][1].update(id=1), "image 1", "duplicate"),
         bad(lambda c: c["images"][1].pop("file_name"), "image 2", "file_name"),
-        bad(lambda c: c["images"][1].update(width="wide"), "image 2", "'wide'"),
+        bad(lambda c: c["images"][1].update(id=None), "images[1] ('img_1.png')", "'id'"),
+        bad(lambda c: c["categories"][1].update(name=5), "category 2", "'name'"),
+        bad(lambda c: c["images"][1].update(width="wide"), "image 2 (img_1.png)", "'wide'"),
         bad(lambda c: c["categories"][1].update(id=1), "category 1", "duplicate"),
         bad(lambda c: c.pop("images"), "'images'"),
         bad(lambda c: c.update(categories=[]), "'categories'", "empty"),
@@ -193,13 +199,51 @@ def test_a_test_set_needs_no_annotations(tmp_path):
         (b'{"a": [1, 2', "line 1"),
         (b"[1]", "top level is a list"),
         ("{}".encode("utf-16"), "UTF-16"),
-        (b"[" * 200_000, "no usable JSON"),
+        ("{}".encode("utf-32"), "UTF-32"),
+        (gzip.compress(b"{}"), "unpack it"),
+        (b"[" * 200_000, "nested too deeply"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "too long"),
+        (b'{"id": 7, "bbox": [], "bbox": 1}', "key 'bbox' of id 7: stands twice"),
+        (b'{"images": [1], "a": {"b": 1, "b": 2}, "images": []}', "key 'b', key 'images': stands twice"),
     ],
 )
 def test_unreadable_json_is_told_with_its_place(tmp_path, raw, words):
     (tmp_path / "x.json").write_bytes(raw)
     with pytest.raises(InputError, match=words):
         read_json(str(tmp_path / "x.json"))
+
+
+@pytest.mark.parametrize("special", ["pipe", "device"])
+def test_what_has_no_end_is_refused_and_not_waited_for(tmp_path, special):
+    file = tmp_path / "x.json"
+    if special == "pipe":
+        os.mkfifo(file)
+    else:
+        file.symlink_to("/dev/zero")
+    with pytest.raises(InputError, match=r"x.json: a pipe or a device"):
+        read_json(str(file))
+
+
+def test_one_side_alone_must_be_the_files(tmp_path):
+    content = coco()
+    del content["images"][0]["height"]
+    images, file = write(tmp_path, content | {"images": content["images"][1:]})
+    write_image(Path(images) / "img_0.png", 48, 64)
+    content["images"][0]["width"] = 64
+    Path(file).write_text(json.dumps(content))
+    assert load_coco("t", images, file, extent=1).records[0].height == 48
+    content["images"][0]["width"] = 7
+    Path(file).write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"image 1 \(img_0.png\): width 7.* 64 x 48"):
+        load_coco("t", images, file, extent=1)
+
+
+def test_a_name_cannot_make_a_line_of_its_own(tmp_path, caplog):
+    content = coco()
+    content["images"][0].update(file_name="a\nerror: b\x1b[31m.png", width=0)
+    with pytest.raises(InputError) as e:
+        load(tmp_path, content)
+    assert r"a\nerror: b\x1b[31m.png" in str(e.value) and str(e.value).isprintable()
 
 
 def test_a_byte_order_mark_is_no_fault(tmp_path):

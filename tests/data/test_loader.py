@@ -11,6 +11,7 @@ import torch
 from detectron_libra.data.coco import load_coco
 from detectron_libra.data.loader import build_test_loader, build_train_loader
 from detectron_libra.data.plan import Sample
+from detectron_libra.engine.guard import worker_errors_named
 from detectron_libra.errors import InputError, RunError
 from tests.data.coco_files import coco, write
 
@@ -166,13 +167,25 @@ def test_an_image_that_breaks_during_the_run_is_named(dataset, workers):
 
 
 def test_a_dead_worker_stops_the_run_with_a_remedy(dataset):
-    batches = iter(train(dataset, workers=1, max_iter=1_000_000))
+    """torch's signal handler raises it wherever the main process is: in the loader, or between two batches."""
+    loader = train(dataset, workers=1, max_iter=1_000_000)
+    batches = iter(loader)
     next(batches)
     worker = next(w for w in torch.multiprocessing.active_children())
-    os.kill(worker.pid, signal.SIGKILL)
-    with pytest.raises(RunError, match=r"worker.*NUM_THREADS"):
+    with pytest.raises(RunError, match=r"worker.*NUM_THREADS"), worker_errors_named(loader):
+        os.kill(worker.pid, signal.SIGKILL)
         for _ in range(1000):
             next(batches)
+
+
+def test_a_worker_that_dies_between_two_batches_is_told_alike(dataset):
+    loader = train(dataset, workers=1, max_iter=1_000_000)
+    batches = iter(loader)
+    next(batches)
+    worker = next(w for w in torch.multiprocessing.active_children())
+    with pytest.raises(RunError, match=r"worker.*img_.*NUM_THREADS"), worker_errors_named(loader):
+        os.kill(worker.pid, signal.SIGKILL)
+        time.sleep(5)
 
 
 def test_news_of_a_dead_worker_during_the_shutdown_hide_nothing(dataset, monkeypatch):

@@ -3,7 +3,10 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +15,8 @@ from detectron_libra.data.images import check_end
 from detectron_libra.data.survey import survey
 from detectron_libra.errors import InputError, RunError
 from tests.data.coco_files import write_image
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -47,6 +52,26 @@ def test_a_worker_that_dies_is_told_with_the_image_it_held(images, monkeypatch):
     monkeypatch.setattr(module, "look", look)
     with pytest.raises(RunError, match=r"5\.jpg: .*SIGKILL"):
         survey(images, level="quick", workers=2, name="set")
+
+
+INTERRUPTED = """
+import os, signal, sys
+from detectron_libra.data import survey
+
+survey.WORTH_A_WORKER = 1
+signal.signal(signal.SIGINT, signal.default_int_handler)
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGINT))
+try:
+    survey.survey([(file, (24, 32)) for file in sys.argv[1:]], level="quick", workers=2, name="set")
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def test_ctrl_c_while_a_worker_starts_is_not_lost(images):
+    """Python swallows what is raised around a fork."""
+    command = [sys.executable, "-c", INTERRUPTED, *(file for file, _ in images)]
+    assert subprocess.run(command, cwd=ROOT, timeout=60).returncode == 130
 
 
 def test_a_worker_that_hangs_is_told_with_the_image_it_held(images, monkeypatch):

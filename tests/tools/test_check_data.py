@@ -110,6 +110,15 @@ def test_a_repaired_copy_passes_and_the_file_stays_as_it_was(data, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "repaired.json"]
 
 
+def test_a_repaired_copy_can_be_read_whatever_letters_are_in_it(data, tmp_path):
+    images, file, values = data
+    values["categories"][0]["name"], values["categories"][1]["name"] = "\ud800", "été"
+    file.write_text(json.dumps(values))
+    out = tmp_path / "repaired.json"
+    assert run("check_data.py", images, file, "--fix", out).code == 0
+    assert json.loads(out.read_bytes())["categories"] == values["categories"]
+
+
 def test_a_copy_that_cannot_be_made_exits_without_one(data, tmp_path):
     images, file, values = data
     values["categories"][1]["id"] = values["categories"][0]["id"]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A worker that dies or hangs is told with the image it had in its hands, and never makes the run hang."""
 
+import ctypes
 import json
 import os
 import shutil
@@ -8,11 +9,15 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
 from detectron_libra.data import loader
 from tests.tools.runs import ROOT, refused, run
+
+#: CLONE_NEWNS of <sched.h>: mounts of its own.
+NEW_MOUNTS = 0x20000
 
 
 @pytest.fixture
@@ -53,6 +58,26 @@ def die_over_an_image() -> None:
 def test_a_worker_that_is_killed_exits_4_with_the_image(words):
     """The system kills a process that takes too much memory; it cannot say why itself."""
     refused(run(*words, before=die_over_an_image), 4, "worker", "while it read", "000004.jpg", "NUM_THREADS")
+
+
+def shrink_shared_memory(options: str) -> None:
+    """For ``before``: /dev/shm as a container has it, for this process and its children alone."""
+    assert ctypes.CDLL(None).unshare(NEW_MOUNTS) == 0
+    for mount in (["--make-rprivate", "/"], ["-t", "tmpfs", "-o", options, "tmpfs", "/dev/shm"]):
+        subprocess.run(["mount", *mount], check=True)
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"]).returncode != 0,
+    reason="mounting is not allowed here",
+)
+@pytest.mark.parametrize(("options", "told"), [("size=64k", "no room in shared memory"), ("ro", "Read-only")])
+def test_shared_memory_that_is_too_small_is_told_at_once(words, options, told):
+    """A batch that a worker cannot hand over would be waited for until DATA.TIMEOUT_S."""
+    begun = time.monotonic()
+    done = run(*words, before=partial(shrink_shared_memory, options))
+    refused(done, 4, told, "/dev/shm", "DATA.WORKERS")
+    assert time.monotonic() - begun < 45
 
 
 def test_a_hanging_worker_does_not_outlive_a_run_that_is_stopped(words, tmp_path):
