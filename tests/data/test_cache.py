@@ -90,9 +90,10 @@ def test_workers_share_what_one_of_them_has_decoded(dataset, kept):
     for _ in range(20):
         next(batches)
     for record in dataset.records:  # only the names stay: what is read from them now would be an error
-        status = os.stat(record.file)
-        Path(record.file).write_bytes(b"x" * status.st_size)
-        os.utime(record.file, ns=(status.st_atime_ns, status.st_mtime_ns))
+        status, other = os.stat(record.file), Path(f"{record.file}.new")
+        other.write_bytes(b"x" * status.st_size)
+        os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+        os.replace(other, record.file)  # at once: a worker may be looking at it
     assert sum(1 for _ in batches) == 40
     assert loader._cache.kept == 6
 
