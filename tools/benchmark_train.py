@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from detectron_libra import cli
 from detectron_libra.builders.benchmark.plan import MODES, PAD_TO, PRECISIONS, TORCHVISION, Ask, Size
 from detectron_libra.builders.benchmark.run import benchmark
 from detectron_libra.builders.benchmark.table import text
-from detectron_libra.config import load_config, with_values
+from detectron_libra.config import Config, load_config, with_values
 from detectron_libra.errors import UsageError
 from detectron_libra.files import atomic_write
 
@@ -63,6 +64,13 @@ def parser() -> cli.Parser:
     p.add_argument("--cfg", metavar="FILE", help="configuration, YAML")
     p.add_argument("--peer", choices=[TORCHVISION], help="compare with its detector of the same kind")
     p.add_argument("--peer-tuned", action="store_true", help="the peer once more, with our process settings")
+    p.add_argument(
+        "--versus",
+        action="append",
+        default=[],
+        metavar="'KEY VALUE ...'",
+        help="compare with ours under other values too, such as --versus 'LIBRA.PYRAMID.ON True'; can be repeated",
+    )
     p.add_argument("--device", choices=["auto", "cpu", "cuda"], help="where; default: DEVICE")
     p.add_argument(
         "--threads", type=_whole, metavar="N", help="of PyTorch; 0: its choice; default: CPU.THREADS"
@@ -91,12 +99,10 @@ def asked(args: argparse.Namespace, opts: list[str]) -> Ask:
     """The options and the configuration, checked before anything is measured."""
     if args.peer_tuned and not args.peer:
         raise UsageError("--peer-tuned: there is no peer; add --peer torchvision")
-    cfg = load_config(args.cfg, opts)
-    values = {"DEVICE": args.device, "CPU.THREADS": args.threads}
-    values |= dict.fromkeys(("RETINANET.INFERENCE_TH", "TEST.SCORE_THRESH"), args.score_thresh)
-    cfg = with_values(cfg, {key: value for key, value in values.items() if value is not None}, "option")
+    cfg = configured(args, opts)
     return Ask(
         cfg,
+        versus=tuple((text, configured(args, [*opts, *words_of(text)])) for text in args.versus),
         peer=args.peer or "",
         tuned=args.peer_tuned,
         modes=args.mode,
@@ -108,6 +114,25 @@ def asked(args: argparse.Namespace, opts: list[str]) -> Ask:
         warm_ups=QUICK_WARM_UPS if args.quick else WARM_UPS,
         rounds=args.rounds or (QUICK_ROUNDS if args.quick else 0),
     )
+
+
+def configured(args: argparse.Namespace, opts: list[str]) -> Config:
+    """The file, the KEY VALUE pairs, and the options that stand for keys."""
+    values = {"DEVICE": args.device, "CPU.THREADS": args.threads}
+    values |= dict.fromkeys(("RETINANET.INFERENCE_TH", "TEST.SCORE_THRESH"), args.score_thresh)
+    given = {key: value for key, value in values.items() if value is not None}
+    return with_values(load_config(args.cfg, opts), given, "option")
+
+
+def words_of(text: str) -> list[str]:
+    """KEY VALUE pairs in one argument, as a shell would split them."""
+    try:
+        words = shlex.split(text)
+    except ValueError as e:
+        raise UsageError(f"--versus {text!r}: {e}; write 'KEY VALUE KEY VALUE'") from None
+    if not words or len(words) % 2:
+        raise UsageError(f"--versus {text!r}: no pairs of KEY and VALUE; write 'LIBRA.PYRAMID.ON True'")
+    return words
 
 
 def check_writable(option: str, file: Path | None) -> None:

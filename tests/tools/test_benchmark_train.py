@@ -129,9 +129,27 @@ def test_ours_alone(config, tmp_path):
     assert "nothing waits for data" in done.out
 
 
+def test_other_values_take_part_under_their_own_name(config, tmp_path):
+    """And are compared with ours in the same precision: what a key costs or gains."""
+    file, text = tmp_path / "result.json", "CHANNELS_LAST False CPU.FLUSH_DENORMAL False"
+    done = measure(
+        "--cfg", config, "--mode", "train", "--versus", text, "--precision", "fp32,bf16", "--json", file
+    )
+    assert done.code == 0, done.err
+    content = json.loads(file.read_text())
+    assert [r["impl"] for r in content["rows"]] == ["ours", "ours", text, text]
+    assert "CHANNELS_LAST False" in content["rows"][2]["settings"]
+    assert [(r["ours"], r["peer"], r["peer_precision"], r["headline"]) for r in content["ratios"]] == [
+        ("fp32", text, "fp32", False),
+        ("bf16", text, "bf16", False),
+    ]
+
+
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
+        (("--versus", "LIBRA.PYRAMID.ON"), ("--versus", "no pairs of KEY and VALUE")),
+        (("--versus", "NO.SUCH 1"), ("NO.SUCH",)),
         (("--precision", "fp32,fp8"), ("--precision", "'fp8' is not one of fp32, bf16")),
         (("--mode", ""), ("--mode", "'' is not one of train, test")),
         (("--image-size", "320"), ("--image-size", "'320' is no HEIGHTxWIDTH")),

@@ -37,7 +37,8 @@ class Contender:
     """One line of the result.
 
     Attributes:
-        impl: OURS, REFERENCE (ours without the kernels), TORCHVISION, or TUNED (with our settings of the process).
+        impl: OURS, REFERENCE (ours without the kernels), TORCHVISION, TUNED (with our settings of the process), or the
+            other values of ours under them.
         mode: "train" or "test".
         precision: "fp32" or "bf16".
         loader: images of the configuration's own data sets through its loader, not generated ones.
@@ -47,6 +48,11 @@ class Contender:
     mode: str
     precision: str
     loader: bool = False
+
+    @property
+    def is_peer(self) -> bool:
+        """Not code of ours."""
+        return self.impl in (TORCHVISION, TUNED)
 
     @property
     def title(self) -> str:
@@ -61,6 +67,7 @@ class Ask:
     Attributes:
         cfg: with device, threads and thresholds as they are to be.
         peer: TORCHVISION, or "" for no comparison; tuned: once more with our settings of the process.
+        versus: other values as the user wrote them, and the configuration with them.
         modes, precisions: of MODES and PRECISIONS.
         size: of generated images; None: as the scales of the configuration.
         boxes: per generated image.
@@ -72,6 +79,7 @@ class Ask:
     cfg: Config
     peer: str = ""
     tuned: bool = False
+    versus: tuple[tuple[str, Config], ...] = ()
     modes: tuple[str, ...] = MODES
     precisions: tuple[str, ...] = ("fp32",)
     size: Size | None = None
@@ -96,7 +104,8 @@ class Order:
 
 def contenders(ask: Ask, mode: str) -> tuple[list[Contender], str]:
     """Those that take turns in a mode, and why the peer is another one than was asked for, or ""."""
-    found = [Contender(OURS, mode, precision) for precision in ask.precisions]
+    names = (OURS, *(text for text, _ in ask.versus))
+    found = [Contender(name, mode, precision) for name, precision in product(names, ask.precisions)]
     if not ask.peer:
         return found, ""
     loaded, text = torchvision()
@@ -111,7 +120,11 @@ def orders(ask: Ask, who: list[Contender], mode: str) -> list[Order]:
     """The same work for each of them."""
     keys: Any = ask.cfg.TRAIN if mode == "train" else ask.cfg.TEST
     size = ask.size or usual_size(ask.cfg, mode)
-    return [Order(ask.cfg, one, size, keys.IMS_PER_BATCH, ask.boxes, ask.pad_to) for one in who]
+    other = dict(ask.versus)
+    return [
+        Order(other.get(one.impl, ask.cfg), one, size, keys.IMS_PER_BATCH, ask.boxes, ask.pad_to)
+        for one in who
+    ]
 
 
 def usual_size(cfg: Config, mode: str) -> Size:

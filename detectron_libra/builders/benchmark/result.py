@@ -13,7 +13,7 @@ import torch
 
 from detectron_libra.benchmarks.measure import quantile
 from detectron_libra.benchmarks.peer import torchvision
-from detectron_libra.builders.benchmark.plan import OURS, PRECISIONS, REFERENCE, TORCHVISION, TUNED, Ask
+from detectron_libra.builders.benchmark.plan import OURS, PRECISIONS, REFERENCE, TORCHVISION, Ask, Contender
 from detectron_libra.builders.benchmark.turns import Measured
 from detectron_libra.builders.session import libra_parts, model_type, pick_device
 from detectron_libra.machine import commit, cores, cpu_name, gpu
@@ -59,14 +59,19 @@ def ratios(found: Sequence[Measured]) -> list[dict[str, Any]]:
     Precisions are compared as they are, and every one of ours with the peer's fp32.
     """
     ours = [m for m in found if m.contender.impl == OURS and not m.contender.loader]
-    peers = [m for m in found if m.contender.impl in (TORCHVISION, TUNED, REFERENCE)]
+    peers = [m for m in found if m.contender.impl != OURS]
     return [
         _ratio(mine, theirs)
         for mine in ours
         for theirs in peers
         if mine.contender.mode == theirs.contender.mode
-        and theirs.contender.precision in (mine.contender.precision, PRECISIONS[0])
+        and theirs.contender.precision in (mine.contender.precision, *_besides(theirs.contender))
     ]
+
+
+def _besides(theirs: Contender) -> tuple[str, ...]:
+    """Precisions that every one of ours is compared with; under other values only the same one tells something."""
+    return (PRECISIONS[0],) if theirs.is_peer or theirs.impl == REFERENCE else ()
 
 
 def _ratio(mine: Measured, theirs: Measured) -> dict[str, Any]:

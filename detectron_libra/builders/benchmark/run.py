@@ -46,7 +46,8 @@ def benchmark(
     Raises:
         LibraError: of a contender, with its name.
     """
-    ask = replace(ask, cfg=with_classes(ask))
+    others = tuple((text, with_classes(cfg)) for text, cfg in ask.versus)
+    ask = replace(ask, cfg=with_classes(ask.cfg), versus=others)
     pick_device(ask.cfg)  # now rather than in a worker
     notes: list[str] = []
     found: list[Measured] = []
@@ -77,9 +78,8 @@ def _measure(
     return measure(orders(ask, who, mode), warm_ups=ask.warm_ups, rounds=ask.rounds, trace=trace, told=told)
 
 
-def with_classes(ask: Ask) -> Config:
+def with_classes(cfg: Config) -> Config:
     """The configuration with a number of classes."""
-    cfg = ask.cfg
     if cfg.MODEL.NUM_CLASSES == -1:
         names = class_names_at_hand(cfg)
         cfg = with_values(cfg, {"MODEL.NUM_CLASSES": len(names) + 1 if names else USUAL_CLASSES})

@@ -22,7 +22,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from detectron_libra.builders.benchmark.ours import build_ours
 from detectron_libra.builders.benchmark.peak import Peak
-from detectron_libra.builders.benchmark.plan import OURS, REFERENCE, Order
+from detectron_libra.builders.benchmark.plan import Order
 from detectron_libra.builders.benchmark.ranges import STEP, in_ranges
 from detectron_libra.builders.benchmark.shares import seconds_of_parts, shares
 from detectron_libra.builders.benchmark.subject import Subject
@@ -60,7 +60,7 @@ class Worker:
     def __init__(self, order: Order) -> None:
         self.device = pick_device(order.cfg).type
         self.peak = Peak(self.device)
-        build = build_ours if order.contender.impl in (OURS, REFERENCE) else build_theirs
+        build = build_theirs if order.contender.is_peer else build_ours
         self.subject: Subject = build(order)
 
     def turn(self, steps: int) -> float:
