@@ -15,8 +15,12 @@
 
 namespace detectron_libra {
 
-// Tiles per thread below which threads cost more than they save.
-constexpr int64_t kTileGrain = 8;
+// Numbers that a thread moves, below which it costs more than it saves: more for a machine that others use
+// too, where each start of the threads may wait for a core.
+constexpr int64_t kMovedPerThread = 65536;
+
+// Tiles per thread, at so many numbers each.
+inline int64_t tile_grain(int64_t numbers) { return std::max<int64_t>(1, kMovedPerThread / numbers); }
 
 // (P, rows, channels), contiguous.
 template <typename T>
@@ -61,7 +65,8 @@ inline Place place_of(const TileGrid& grid, int64_t tile) {
 template <const auto& kMatrix, int kTile, int kBefore, typename T>
 void image_to_planes(const Image<const T>& image, const Planes<T>& planes) {
   constexpr int kIn = kMatrix.cols, kOut = kMatrix.rows;
-  parallel_ranges(image.grid.count(), kTileGrain, [&](int64_t begin, int64_t end) {
+  const int64_t grain = tile_grain(kOut * kOut * image.channels);
+  parallel_ranges(image.grid.count(), grain, [&](int64_t begin, int64_t end) {
     vectorized([&] {
       for (int64_t t = begin; t < end; ++t) {
         const Place at = place_of(image.grid, t);
@@ -95,27 +100,28 @@ LIBRA_INLINE void load_tile(const Planes<T>& planes, int count, int64_t row, int
 template <int kTile, typename T>
 void planes_to_image(const Planes<T>& planes, const Image<T>& image, const float* bias, bool relu) {
   constexpr auto& kMatrix = Maps<kTile>::output;
-  parallel_ranges(image.grid.count(), kTileGrain, [&](int64_t begin, int64_t end) {
-    vectorized([&] {
-      for (int64_t t = begin; t < end; ++t) {
-        const Place at = place_of(image.grid, t);
-        for (int64_t c = 0; c < image.channels; c += kLanes) {
-          Lanes x[kMatrix.cols * kMatrix.cols], out[kTile * kTile], shift{};
-          load_tile(planes, kMatrix.cols * kMatrix.cols, image.grid.first + t, c, x);
-          transform<Maps<kTile>::output>(x, out);
-          if (bias != nullptr) load(shift, bias + c);
-          for (int i = 0; i < kTile * kTile; ++i) {
-            const int64_t y = at.y + i / kTile, x0 = at.x + i % kTile;
-            if (!image.has(y, x0)) continue;
-            Lanes value = out[i] + shift;
-            // NaN is not below 0 and stays
-            if (relu) value = value < Lanes{} ? Lanes{} : value;
-            store(image.data + image.at(at.n, y, x0) + c, value);
-          }
-        }
-      }
-    });
-  });
+  parallel_ranges(image.grid.count(), tile_grain(kMatrix.cols * kMatrix.cols * image.channels),
+                  [&](int64_t begin, int64_t end) {
+                    vectorized([&] {
+                      for (int64_t t = begin; t < end; ++t) {
+                        const Place at = place_of(image.grid, t);
+                        for (int64_t c = 0; c < image.channels; c += kLanes) {
+                          Lanes x[kMatrix.cols * kMatrix.cols], out[kTile * kTile], shift{};
+                          load_tile(planes, kMatrix.cols * kMatrix.cols, image.grid.first + t, c, x);
+                          transform<Maps<kTile>::output>(x, out);
+                          if (bias != nullptr) load(shift, bias + c);
+                          for (int i = 0; i < kTile * kTile; ++i) {
+                            const int64_t y = at.y + i / kTile, x0 = at.x + i % kTile;
+                            if (!image.has(y, x0)) continue;
+                            Lanes value = out[i] + shift;
+                            // NaN is not below 0 and stays
+                            if (relu) value = value < Lanes{} ? Lanes{} : value;
+                            store(image.data + image.at(at.n, y, x0) + c, value);
+                          }
+                        }
+                      }
+                    });
+                  });
 }
 
 // Channels of an image whose sums one thread holds at a time: whole cache lines of the planes, and a part of
@@ -153,7 +159,8 @@ void add_planes_to_image(const Planes<T>& planes, const Image<T>& image) {
   const TileGrid& grid = image.grid;
   const int64_t parts = (image.channels + kSummedChannels - 1) / kSummedChannels;
   const int64_t wide = grid.cols() * kTile + 2;
-  parallel_ranges(grid.images * parts, 1, [&](int64_t begin, int64_t end) {
+  const int64_t each = (kTile + 2) * (kTile + 2) * grid.rows() * grid.cols() * kSummedChannels;
+  parallel_ranges(grid.images * parts, tile_grain(each), [&](int64_t begin, int64_t end) {
     for (int64_t job = begin; job < end; ++job) {
       const int64_t n = job / parts, first = job % parts * kSummedChannels;
       const int64_t channels = std::min(kSummedChannels, image.channels - first);
@@ -186,23 +193,25 @@ void add_planes_to_image(const Planes<T>& planes, const Image<T>& image) {
 template <int kTile, typename T>
 void weight_to_planes(const float* weight, const Planes<T>& planes) {
   constexpr auto& kMatrix = Maps<kTile>::weight;
-  parallel_ranges(planes.rows, kTileGrain, [&](int64_t begin, int64_t end) {
-    vectorized([&] {
-      for (int64_t k = begin; k < end; ++k)
-        for (int64_t c = 0; c < planes.channels; c += kLanes) {
-          Lanes x[9], out[kMatrix.rows * kMatrix.rows];
-          for (int i = 0; i < 9; ++i) load(x[i], weight + (k * 9 + i) * planes.channels + c);
-          transform<Maps<kTile>::weight>(x, out);
-          for (int p = 0; p < kMatrix.rows * kMatrix.rows; ++p) store(planes.at(p, k) + c, out[p]);
-        }
-    });
-  });
+  parallel_ranges(planes.rows, tile_grain(kMatrix.rows * kMatrix.rows * planes.channels),
+                  [&](int64_t begin, int64_t end) {
+                    vectorized([&] {
+                      for (int64_t k = begin; k < end; ++k)
+                        for (int64_t c = 0; c < planes.channels; c += kLanes) {
+                          Lanes x[9], out[kMatrix.rows * kMatrix.rows];
+                          for (int i = 0; i < 9; ++i) load(x[i], weight + (k * 9 + i) * planes.channels + c);
+                          transform<Maps<kTile>::weight>(x, out);
+                          for (int p = 0; p < kMatrix.rows * kMatrix.rows; ++p)
+                            store(planes.at(p, k) + c, out[p]);
+                        }
+                    });
+                  });
 }
 
 template <int kTile, typename T>
 void planes_to_weight(const Planes<T>& planes, float* weight) {
   constexpr int kSide = kTile + 2;
-  parallel_ranges(planes.rows, kTileGrain, [&](int64_t begin, int64_t end) {
+  parallel_ranges(planes.rows, tile_grain(kSide * kSide * planes.channels), [&](int64_t begin, int64_t end) {
     vectorized([&] {
       for (int64_t k = begin; k < end; ++k)
         for (int64_t c = 0; c < planes.channels; c += kLanes) {
