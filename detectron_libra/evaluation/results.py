@@ -23,6 +23,9 @@ from .voc import evaluate_voc
 
 log = logging.getLogger(__name__)
 
+#: No row of a class in an image, (0, 5): one object for all of them, since most pairs of image and class have none.
+NO_ROWS = np.zeros((0, 5), np.float32)
+
 
 def results_dict(
     dataset: Any,
@@ -163,8 +166,9 @@ def log_copypaste(results: Mapping[str, dict]) -> None:
 
 def _rows_by_class(found: Detections | None, num_classes: int) -> list[np.ndarray]:
     if found is None or not len(found):
-        return [np.zeros((0, 5), np.float32)] * num_classes
+        return [NO_ROWS] * num_classes
     scores, classes = numpy_of(found.scores, np.float32), numpy_of(found.classes, np.int64)
     rows = np.concatenate([numpy_of(found.boxes, np.float32).reshape(-1, 4), scores[:, None]], axis=1)
     order = np.lexsort((-scores, classes))
-    return np.split(rows[order], np.searchsorted(classes[order], np.arange(1, num_classes)))
+    parts = np.split(rows[order], np.searchsorted(classes[order], np.arange(1, num_classes)))
+    return [part if len(part) else NO_ROWS for part in parts]
