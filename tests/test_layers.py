@@ -18,7 +18,7 @@ ALLOWED = {
     "engine": PARTS | {"ops"},
     "analysis": PARTS | {"ops"},
     "benchmarks": {"ops", "evaluation"},
-    "builders": PARTS | {"ops", "engine", "analysis", "config"},
+    "builders": PARTS | {"ops", "engine", "analysis", "config", "benchmarks"},
     "cli": {"config"},
     "__init__": {"builders"},
 }
