@@ -9,6 +9,7 @@ import os
 from typing import Any
 
 from detectron_libra.errors import InputError
+from detectron_libra.garbage import collector_paused
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,8 @@ def read_json(file: str, *, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
         return entry
 
     try:
-        content = json.loads(text, object_hook=without if leave_out else None)
+        with collector_paused():
+            content = json.loads(text, object_hook=without if leave_out else None)
     except json.JSONDecodeError as e:
         cut = " (the file ends too early: cut?)" if e.pos >= len(e.doc.rstrip()) - 1 else ""
         raise InputError(f"{file}: no JSON at line {e.lineno} column {e.colno}: {e.msg}{cut}") from e
