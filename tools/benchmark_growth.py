@@ -3,6 +3,7 @@
 """How time and memory grow with image size, batch, boxes per image, classes and data-set size, on one thread.
 
 python tools/benchmark_growth.py [--axis image batch boxes classes data] [--out FOLDER] [--json FILE] [--quick]
+    [--memory-seconds S]
 
 With --out the axes that were measured there before stay, so that they can be measured one at a time.
 
@@ -20,6 +21,7 @@ import torch
 
 from detectron_libra import cli, machine
 from detectron_libra.builders.growth import page
+from detectron_libra.builders.growth.measure import MEMORY_S
 from detectron_libra.builders.growth.run import (
     AXES,
     as_json,
@@ -38,7 +40,7 @@ def main(argv: list[str]) -> None:
     args = parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     content = kept(args.out) if args.out else {}
-    curves = measure_axes(args.axis, quick=args.quick)
+    curves = measure_axes(args.axis, quick=args.quick, memory_s=args.memory_seconds)
     content |= as_json(curves, environment())
     every = from_json(content)
     print(page.markdown(content, every, NAME), end="")
@@ -64,6 +66,13 @@ def parse(argv: list[str]):
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="table, plots and figures go there")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--quick", action="store_true", help="few small sizes, once: whether it works")
+    parser.add_argument(
+        "--memory-seconds",
+        type=float,
+        default=MEMORY_S,
+        metavar="S",
+        help="count the memory of what takes no longer, since counting takes several times as long",
+    )
     args, pairs = cli.parse(argv, parser)
     if pairs:
         raise UsageError(f"{pairs[0]}: the benchmark reads no configuration keys; --help lists its options")

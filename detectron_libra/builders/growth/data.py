@@ -17,6 +17,7 @@ from detectron_libra.data.json_file import read_json
 from detectron_libra.data.loader import build_train_loader
 from detectron_libra.data.plan import TrainPlan
 from detectron_libra.evaluation.results import detections_pickle, results_dict
+from detectron_libra.structures import Detections
 
 ANNOTATIONS = (100, 1000, 10_000, 100_000, 1_000_000)
 #: Annotations of an image, about COCO's number, and classes.
@@ -119,14 +120,14 @@ def sampler(annotations: int) -> Callable[[], object]:
 def evaluation(annotations: int) -> Callable[[], object]:
     """Everything that is measured of a test with as many detections as annotations."""
     dataset = _dataset(annotations)
-    found = detections_in(dataset, annotations)
+    found = _found(annotations)
     return lambda: results_dict(dataset, found, extent=0.0, threshold=THRESHOLD, iou=IOU)
 
 
 def pickle(annotations: int) -> Callable[[], object]:
     """The file of those detections."""
     dataset = _dataset(annotations)
-    found = detections_in(dataset, annotations)
+    found = _found(annotations)
     return lambda: detections_pickle(dataset, found, config_text="")
 
 
@@ -154,5 +155,10 @@ def _content(annotations: int, *, outside: bool = False) -> dict:
 
 @lru_cache(maxsize=1)
 def _dataset(annotations: int) -> Dataset:
-    """Several works share it, which run one after another at each size; what is read of it is never changed."""
+    """Several works share it, which follow one another at each size; it is never changed."""
     return index(_content(annotations))
+
+
+@lru_cache(maxsize=1)
+def _found(annotations: int) -> dict[int | str, Detections]:
+    return detections_in(_dataset(annotations), annotations)

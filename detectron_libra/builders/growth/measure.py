@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time and memory of a work at each of its sizes."""
+"""Time and memory of the works on an axis at each of their sizes."""
 
 from __future__ import annotations
 
@@ -10,30 +10,42 @@ from collections.abc import Callable
 from statistics import median
 
 from detectron_libra.benchmarks.memory import peak_extra_bytes
-from detectron_libra.builders.growth.curve import OBJECTS, Curve, Point, Work
+from detectron_libra.builders.growth.curve import OBJECTS, Axis, Curve, Point
 
 #: A work is repeated until it has taken so many seconds, within these numbers of runs.
 ENOUGH_S, FEWEST, MOST = 1.0, 3, 9
 #: One that takes longer is run once, its first time.
-LONG_S = 4.0
+LONG_S = 2.0
+#: Memory is counted of what takes no longer.
+MEMORY_S = 30.0
 
 
-def measure(work: Work, *, quick: bool = False, tell: Callable[[str, Point], None]) -> Curve:
-    """A work at all of its sizes.
+def measure(
+    axis: Axis,
+    *,
+    quick: bool = False,
+    memory_s: float = MEMORY_S,
+    tell: Callable[[str, Point], None],
+) -> list[Curve]:
+    """Everything on an axis, size by size, so that works which need the same things find them made.
 
     Args:
+        axis: all of its works have the same sizes.
         quick: one run each, to see that everything works.
-        tell: called with the name and each point.
+        memory_s: memory is counted of what takes no more seconds, since counting takes several times as long.
+        tell: called with the name of a work and each point.
     """
-    points = []
-    for size in work.sizes:
-        run = work.prepare(size)
-        seconds, runs = timed(run, quick=quick)
-        points.append(Point(size, seconds, memory_of(run, work.memory), runs))
-        tell(work.name, points[-1])
-        del run
-        gc.collect()
-    return Curve(work.name, tuple(points), work.memory, work.exempt)
+    points: dict[str, list[Point]] = {work.name: [] for work in axis.works}
+    for number in range(len(axis.works[0].sizes)):
+        for work in axis.works:
+            run = work.prepare(work.sizes[number])
+            seconds, runs = timed(run, quick=quick)
+            memory = memory_of(run, work.memory) if seconds <= memory_s else None
+            points[work.name].append(Point(work.sizes[number], seconds, memory, runs))
+            tell(work.name, points[work.name][-1])
+            del run
+            gc.collect()
+    return [Curve(work.name, tuple(points[work.name]), work.memory, work.exempt) for work in axis.works]
 
 
 def timed(run: Callable[[], object], *, quick: bool = False) -> tuple[float, int]:

@@ -16,7 +16,7 @@ from detectron_libra.builders.growth.curve import Axis, Curve, Point, curve_of
 from detectron_libra.builders.growth.data import data_axis
 from detectron_libra.builders.growth.detectors import RETINANET, config_of
 from detectron_libra.builders.growth.images import batch_axis, image_axis
-from detectron_libra.builders.growth.measure import measure
+from detectron_libra.builders.growth.measure import MEMORY_S, measure
 
 log = logging.getLogger(__name__)
 
@@ -31,19 +31,23 @@ AXES: dict[str, Callable[[], Axis]] = {
 QUICK = 3
 
 
-def measure_axes(names: Sequence[str], *, quick: bool = False) -> dict[str, list[Curve]]:
+def measure_axes(
+    names: Sequence[str], *, quick: bool = False, memory_s: float = MEMORY_S
+) -> dict[str, list[Curve]]:
     """Curves of axes, by their names.
 
     Args:
         names: of AXES.
         quick: few small sizes, one run each.
+        memory_s: see ``measure``.
     """
     session.start(config_of(RETINANET, 3))
     found = {}
     for name in names:
         axis = AXES[name]()
-        works = [replace(work, sizes=work.sizes[:QUICK]) for work in axis.works] if quick else axis.works
-        found[name] = [measure(work, quick=quick, tell=_tell(axis)) for work in works]
+        if quick:
+            axis = replace(axis, works=tuple(replace(w, sizes=w.sizes[:QUICK]) for w in axis.works))
+        found[name] = measure(axis, quick=quick, memory_s=memory_s, tell=_tell(axis))
     return found
 
 

@@ -3,13 +3,14 @@
 
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from detectron_libra.builders.growth import boxes, data, images, page, run, sets
-from detectron_libra.builders.growth.curve import OBJECTS, Curve, Point, Work, curve_of
+from detectron_libra.builders.growth.curve import OBJECTS, Axis, Curve, Point, Work, curve_of
 from detectron_libra.builders.growth.detectors import DETECTORS, Scene, draw_batch, test_step, training_step
 from detectron_libra.builders.growth.measure import measure, memory_of
 
@@ -99,10 +100,14 @@ def test_memory_of_objects_and_of_tensors():
 def test_a_work_is_measured_at_each_size_and_survives_json():
     told = []
     work = Work("sum", lambda size: lambda: sum(range(size)), (10, 1000), memory=OBJECTS, exempt="why")
-    found = measure(work, tell=lambda name, point: told.append((name, point.size)))
-    assert told == [("sum", 10), ("sum", 1000)]
+    axis = Axis("axis", "units", (work, replace(work, name="again")))
+    found, _ = measure(axis, tell=lambda name, point: told.append((name, point.size)))
+    assert told == [("sum", 10), ("again", 10), ("sum", 1000), ("again", 1000)]
     assert [p.size for p in found.points] == [10, 1000] and all(p.runs >= 3 for p in found.points)
+    assert all(p.extra_bytes > 0 for p in found.points)
     assert curve_of(found.as_json()) == found
+    unknown, _ = measure(axis, memory_s=0.0, tell=lambda *_: None)
+    assert all(p.extra_bytes is None for p in unknown.points) and unknown.memory_exponent is None
 
 
 def test_what_grows_too_fast_is_named_unless_it_is_known_to():
