@@ -20,7 +20,7 @@ from detectron_libra.modeling.necks.non_local import NonLocal
 from detectron_libra.ops.nms import nms
 
 #: Sides of images in pixels, and images of a batch; the side of the latter.
-SIDES = (64, 96, 128, 192, 256, 384, 512)
+SIDES = (64, 128, 192, 256, 384, 512, 768, 1024)
 BATCHES, BATCH_SIDE = (1, 2, 4, 8, 16, 32), 64
 #: Pixels of a side that a cell of the finest level has in a RetinaNet, where the attention is measured.
 CELL = 8

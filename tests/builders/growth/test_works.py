@@ -25,7 +25,7 @@ def curve(power, name="work", exempt=""):
 @pytest.mark.parametrize("name", run.AXES)
 def test_every_axis_reaches_the_sizes_of_the_contract(name):
     least, most = {
-        "image": (64**2, 512**2),
+        "image": (64**2, 1024**2),
         "batch": (1, 32),
         "boxes": (1, 10_000),
         "classes": (1, 2000),
