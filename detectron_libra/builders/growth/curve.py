@@ -82,7 +82,7 @@ class Curve:
     def memory_exponent(self) -> float | None:
         """See ``fit.exponent``; of the sizes whose memory is known."""
         known = [(p.size, p.extra_bytes) for p in self.points if p.extra_bytes is not None]
-        return exponent(*zip(*known, strict=True)) if known else None
+        return exponent(*zip(*known, strict=True), sums=False) if known else None
 
     @property
     def linear(self) -> bool:

@@ -15,26 +15,27 @@ DECADE = 10.0
 FEWEST = 2
 
 
-def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float | None:
-    """The k of ``cost = fixed + c size**k`` over the last decade of sizes.
+def exponent(sizes: Sequence[float], costs: Sequence[float], *, sums: bool = True) -> float | None:
+    """The k of ``cost = fixed + c size**k``, or of ``max(fixed, c size**k)``, over the last decade of sizes.
 
-    The smallest size and its cost are taken off all others: what is left of a cost ``a + b size`` is then ``b (size -
-    smallest)``, whatever a and b are, a line of slope 1 between logarithms. Sizes at which less is left than the
-    smallest one costs tell of noise in that, and are not looked at.
+    Of a sum the smallest size and its cost are taken off all others: what is left of ``a + b size`` is then ``b (size -
+    smallest)``, whatever a and b are, a line of slope 1 between logarithms. Sizes at which the cost is less than twice
+    that of the smallest one tell of noise or of what is fixed, and are not looked at.
 
     Args:
         sizes: ascending, above 0.
         costs: of each size, 0 or more.
+        sums: times add up; the most memory at once is that of one of the things done one after the other.
 
     Returns:
         The slope between the logarithms, by least squares; None where the cost does not rise far enough above that of
         the smallest size to tell.
     """
     x, y = np.asarray(sizes, float), np.asarray(costs, float)
-    rest, grown = x - x[0], y - y[0]
-    known = (x >= x[-1] / DECADE * (1 - 1e-9)) & (rest > 0) & (grown >= y[0]) & (grown > 0)
+    known = (x >= x[-1] / DECADE * (1 - 1e-9)) & (x > x[0]) & (y >= 2 * y[0]) & (y > 0)
     if known.sum() < FEWEST:
         return None
+    rest, grown = (x - x[0], y - y[0]) if sums else (x, y)
     slope, _ = np.polyfit(np.log(rest[known]), np.log(grown[known]), 1)
     return float(slope)
 

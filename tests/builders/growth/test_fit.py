@@ -38,6 +38,14 @@ def test_a_cost_that_does_not_double_has_no_exponent_and_is_linear(costs):
     assert is_linear(None)
 
 
+@pytest.mark.parametrize(("power", "linear"), [(1.0, True), (1.5, False)])
+def test_a_peak_that_is_one_of_two_things_is_fitted_where_it_is_the_growing_one(power, linear):
+    costs = [max(400.0, size**power) for size in SIZES]
+    found = exponent(SIZES, costs, sums=False)
+    assert found == pytest.approx(power, abs=0.01) and is_linear(found) == linear
+    assert not is_linear(exponent(SIZES, [400.0 + size**2 for size in SIZES], sums=False))
+
+
 def test_only_the_last_decade_counts():
     costs = [size**2 if size < 1000 else 1e6 + 1e3 * (size - 1000) for size in SIZES]
     assert exponent(SIZES, costs) == pytest.approx(1.0, abs=0.02)
