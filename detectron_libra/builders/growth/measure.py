@@ -15,7 +15,7 @@ from detectron_libra.builders.growth.curve import OBJECTS, Axis, Curve, Point
 #: A work is repeated until it has taken so many seconds, within these numbers of runs.
 ENOUGH_S, FEWEST, MOST = 1.0, 3, 9
 #: One that takes longer is run once, its first time.
-LONG_S = 2.0
+LONG_S = 4.0
 #: Memory is counted of what takes no longer.
 MEMORY_S = 30.0
 
