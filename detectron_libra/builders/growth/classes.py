@@ -12,8 +12,8 @@ from detectron_libra.builders.growth.images import whole_steps
 from detectron_libra.builders.growth.sets import content_of, detections_in, index
 from detectron_libra.evaluation.results import detections_pickle, results_dict
 
-#: The last ones are beyond what data sets have, so that all of the last decade is work that no cache holds.
-CLASSES = (1, 10, 100, 1000, 2000, 4000, 8000)
+#: The last one is beyond what data sets have, so that the last decade is work that no cache holds.
+CLASSES = (1, 10, 100, 1000, 2000, 4000)
 SIDE = 64
 IMAGES, ANNOTATIONS, DETECTIONS = 100, 1000, 2000
 #: Score and IoU at which boxes are told right from wrong.
