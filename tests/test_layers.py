@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = "detectron_libra"
 
-BASE = {"errors", "geometry", "structures", "files", "logs", "machine"}
+BASE = {"errors", "geometry", "structures", "files", "garbage", "logs", "machine"}
 PARTS = {"evaluation", "data", "modeling", "weights", "report"}
 #: What each package or module of the top level may import besides itself and BASE.
 ALLOWED = {

@@ -13,7 +13,7 @@ from pathlib import Path
 from detectron_libra import cli
 from detectron_libra.builders.ablate import ablate
 from detectron_libra.builders.ablation_report import report
-from detectron_libra.builders.parts import parse_parts
+from detectron_libra.builders.part_list import parse_parts
 from detectron_libra.config import load_config
 from detectron_libra.errors import UsageError
 from detectron_libra.logs import setup_logging
@@ -54,7 +54,8 @@ def make_parser() -> cli.Parser:
         "--parts",
         metavar="LIST",
         default="",
-        help="such as sampling,pyramid,loss,weights=0.25:0.5 (weights: of the box loss)",
+        help="such as sampling,pyramid,loss,weights=0.25:0.5 (weights: of the box loss), or any key with its values: "
+        "TRAIN.PRECISION=fp32:bf16,CHANNELS_LAST=False",
     )
     parser.add_argument(
         "--seeds", type=int, default=3, metavar="N", help="runs of each: RNG_SEED, RNG_SEED + 1, ..."

@@ -64,7 +64,7 @@ def ablate(cfg: Config, *, parts: Sequence[Sequence[str]], mode: str, seeds: int
 
     Args:
         cfg: what all runs share.
-        parts: as ``parts.parse_parts`` gives them.
+        parts: as ``part_list.parse_parts`` gives them.
         mode: one of ``parts.MODES``.
         seeds: runs of each combination: RNG_SEED and those after it.
         out: folder of the ablation.

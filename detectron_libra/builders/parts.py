@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parts of an ablation: what each one switches in which detector, and which combinations a mode trains."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-from detectron_libra.config import Config, with_values
-from detectron_libra.config.decode import nearest
-from detectron_libra.config.fields import values_of
+from detectron_libra.config import KEYS, Config, with_values
 from detectron_libra.errors import UsageError
 
 RETINANET, RCNN, PROPOSALS = "RetinaNet", "R-CNN", "proposal network"
@@ -45,35 +42,11 @@ PARTS: dict[str, dict[str, Part]] = {
         RCNN: Part(("LIBRA.BALANCED_L1.ON",)),
     },
 }
-#: Parts that are a number: name -> key. In the baseline it is that of the configuration.
+#: Parts that are a number: name -> key. In the baseline it is that of the configuration, as for a part that is a key.
 NUMBERS = {"weights": "LOSS.WEIGHTS.BBOX"}
 
-#: The parts of a run, such as ("sampling", "weights=0.5"); the baseline has none.
+#: The parts of a run, such as ("sampling", "weights=0.5", "TRAIN.PRECISION=bf16"); the baseline has none.
 Variant = tuple[str, ...]
-
-
-def parse_parts(text: str, cfg: Config) -> list[list[str]]:
-    """What ``--parts`` names.
-
-    Args:
-        text: parts separated by commas; ``weights=0.25:0.5`` is one with several values.
-        cfg: the configuration; a value that it has already is the baseline and is left out.
-
-    Returns:
-        For each part its label, such as ``["sampling"]``, or labels, such as ``["weights=0.25", "weights=0.5"]``.
-
-    Raises:
-        UsageError: no part of that name, one that the detector cannot have, a value that cannot be, or nothing to
-        compare.
-    """
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if not words:
-        raise UsageError(f"--parts: none named; name some of {_known()}, separated by commas")
-    names = [word.partition("=")[0] for word in words]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"--parts: {name} is named twice; write weights=0.25:0.5 for several values")
-    return [_labels(word, cfg) for word in words]
 
 
 def variants(parts: Sequence[Sequence[str]], mode: str) -> list[Variant]:
@@ -93,7 +66,7 @@ def name_of(variant: Variant) -> str:
 
 
 def place_of(variant: Sequence[str]) -> tuple:
-    """For sorting: few parts first, in the order of PARTS, then the numbers by their values."""
+    """For sorting: few parts first, in the order of PARTS, then the numbers by their values, then keys by name."""
     return len(variant), [_order(label) for label in variant]
 
 
@@ -105,9 +78,10 @@ def config_of(cfg: Config, parts: Sequence[Sequence[str]], variant: Variant) -> 
     """
     values: dict[str, Any] = {}
     for label in (label for labels in parts for label in labels):
-        name, _, number = label.partition("=")
-        if name in NUMBERS:
-            values |= {NUMBERS[name]: float(number)} if label in variant else {}
+        name, _, value = label.partition("=")
+        key = key_of(name)
+        if key is not None:
+            values |= {key: value} if label in variant else {}
             continue
         part = PARTS[name][kind_of(cfg)]
         values |= dict.fromkeys(part.switches, label in variant)
@@ -117,6 +91,11 @@ def config_of(cfg: Config, parts: Sequence[Sequence[str]], variant: Variant) -> 
         return with_values(cfg, values, f"--parts {name_of(variant)}")
     except UsageError as e:
         raise UsageError("; ".join(str(e).splitlines())) from e
+
+
+def key_of(name: str) -> str | None:
+    """The key of a part that is a value; None for one that is on or off."""
+    return NUMBERS.get(name, name if name in KEYS else None)
 
 
 def kind_of(cfg: Config) -> str:
@@ -138,50 +117,9 @@ def _combinations(parts: Sequence[Sequence[str]], mode: str) -> Iterator[Variant
         yield from sorted((tuple(filter(None, labels)) for labels in chosen), key=place_of)
 
 
-def _order(label: str) -> tuple[int, float]:
-    name, _, number = label.partition("=")
+def _order(label: str) -> tuple[int, float, str]:
+    name, _, value = label.partition("=")
     places = [*PARTS, *NUMBERS]
-    return places.index(name) if name in places else len(places), float(number or 0)
-
-
-def _labels(word: str, cfg: Config) -> list[str]:
-    name, given, values = word.partition("=")
-    if name in NUMBERS:
-        return _numbers(name, values, cfg)
-    if name not in PARTS:
-        raise UsageError(
-            f"--parts {name}: no such part{nearest(name, [*PARTS, *NUMBERS])}; there are {_known()}"
-        )
-    if given:
-        raise UsageError(f"--parts {word}: {name} is on or off and takes no value; write {name}")
-    if kind_of(cfg) not in PARTS[name]:
-        raise UsageError(
-            f"--parts {name}: a {kind_of(cfg)} cannot have it; it is for {' and '.join(PARTS[name])}"
-        )
-    return [name]
-
-
-def _numbers(name: str, text: str, cfg: Config) -> list[str]:
-    present = values_of(cfg)[NUMBERS[name]]
-    values = [_number(name, value) for value in text.split(":")]
-    others = [value for value in dict.fromkeys(values) if value != present]
-    if not others:
-        raise UsageError(
-            f"--parts {name}={text}: {NUMBERS[name]} is {present} already, so there is nothing to compare; name "
-            "another value"
-        )
-    return [f"{name}={value}" for value in others]
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise UsageError(f"--parts {name}: {text!r} is no number from 0 on; write {name}=0.25:0.5")
-    return value
-
-
-def _known() -> str:
-    return ", ".join([*PARTS, *(f"{name}=NUMBER:NUMBER" for name in NUMBERS)])
+    if name in places:
+        return places.index(name), float(value or 0), ""
+    return len(places), 0.0, label

@@ -8,6 +8,7 @@ from typing import Any
 
 from detectron_libra.data.coco import Dataset, Record, load_coco
 from detectron_libra.data.faults import ERROR, Faults, Place
+from detectron_libra.data.letters import Letters
 from detectron_libra.data.survey import survey
 
 
@@ -84,9 +85,11 @@ def look_at_images(dataset: Dataset, *, level: str = "quick", workers: int = 0) 
         text = f"{what}: looked for {len(missing)} images, the first {os.path.basename(missing[0].file)}"
         faults.add(ERROR, text, f"image folder {dataset.image_dir}")
         return dataset
+    letters = Letters()
     for record in missing:
         text = f"no such image file in {dataset.image_dir}"
-        _note(faults, record, text, _other_case(record.file))
+        twins = letters.twins(*os.path.split(record.file))
+        _note(faults, record, text, f" (the folder has {twins[0]})" if twins else "")
     gone = {r.file for r in missing}
     there = [r for r in records if r.file not in gone]
     found = survey(
@@ -107,13 +110,3 @@ def _why_nothing(folder: str) -> str:
 def _note(faults: Faults, record: Record, text: str, hint: str = "") -> None:
     place = Place("images", -1, record.file, record.image_id)
     faults.add(ERROR, text, f"image {record.image_id!r}: {record.file}{hint}", place)
-
-
-def _other_case(file: str) -> str:
-    """A hint where the folder has the name in other letters."""
-    folder, name = os.path.split(file)
-    try:
-        twins = [n for n in os.listdir(folder or ".") if n.lower() == name.lower()]
-    except (OSError, ValueError):
-        return ""
-    return f" (the folder has {twins[0]})" if twins else ""

@@ -63,6 +63,7 @@ def read_categories(listed: list, faults: Faults, expected: tuple[str, ...] | No
     """Classes in the order of the list (Detectron's rule), compared with ``expected`` names where given."""
     names: list[str] = []
     ids: list[int | str] = []
+    class_of: dict[Any, int] = {}
     for k, entry in enumerate(listed):
         ident = ident_of(entry, "id")
         if ident is None:
@@ -70,19 +71,20 @@ def read_categories(listed: list, faults: Faults, expected: tuple[str, ...] | No
                 ERROR, "no usable 'id' (a number or a text)", f"categories[{k}]", Place("categories", k)
             )
             continue
-        if ident in ids:
+        if ident in class_of:
             faults.add(ERROR, "duplicate category id; give each category its own", f"category {ident!r}")
         if not isinstance(entry.get("name"), str):
             faults.add(ERROR, "no 'name' that is a text", f"category {ident!r}")
         names.append(str(entry.get("name")))
         ids.append(ident)
+        class_of[ident] = len(ids)
     for name, count in Counter(names).items():
         if count > 1:
             faults.add(NOTE, "several categories have one name; they stay different classes", repr(name))
     if expected is not None and tuple(names) != tuple(expected) and not faults.error_lines():
         lists = f"here {_short(names)}, in the training set {_short(expected)}"
         faults.add(ERROR, f"differ from the training set's in name or order: {lists}", "categories")
-    return Categories(tuple(names), tuple(ids), {ident: c for c, ident in enumerate(ids, 1)})
+    return Categories(tuple(names), tuple(ids), class_of)
 
 
 def read_images(listed: list, image_dir: str, prefix: str, faults: Faults) -> Images:

@@ -11,6 +11,7 @@ from typing import Any
 
 from detectron_libra.data.faults import ERROR, Faults, quoted
 from detectron_libra.errors import InputError
+from detectron_libra.garbage import collector_paused
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,8 @@ def read_json(file: str, *, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
         return entry
 
     try:
-        content = json.loads(text, object_pairs_hook=build)
+        with collector_paused():
+            content = json.loads(text, object_pairs_hook=build)
     except json.JSONDecodeError as e:
         cut = " (the file ends too early: cut?)" if e.pos >= len(e.doc.rstrip()) - 1 else ""
         raise InputError(f"{file}: no JSON at line {e.lineno} column {e.colno}: {e.msg}{cut}") from e

@@ -10,6 +10,7 @@ from typing import Any
 
 from detectron_libra.data import images as image_files
 from detectron_libra.data.faults import Faults, quoted
+from detectron_libra.data.letters import Letters
 from detectron_libra.errors import InputError
 from detectron_libra.files import native_path
 
@@ -35,11 +36,12 @@ def images(content: dict, image_dir: str, changes: Faults) -> None:
     """Entries that are there twice, names of files, and sizes that are not those of the files."""
     content["images"] = _once(content["images"], "images", changes)
     ends = _ends(content["annotations"])
+    letters = Letters()
     for entry in _dicts(content["images"]):
         name = entry.get("file_name")
         if not isinstance(name, str) or not name:
             continue
-        found = _existing(image_dir, name)
+        found = _existing(image_dir, name, letters)
         if found != name:
             entry["file_name"] = found
             changes.add(CHANGE, "file_name as it is on the disk", f"{quoted(name)} -> {quoted(found)}")
@@ -87,18 +89,13 @@ def _once(entries: list, part: str, changes: Faults) -> list:
     return kept
 
 
-def _existing(folder: str, name: str) -> str:
+def _existing(folder: str, name: str, letters: Letters) -> str:
     """The name itself, or the one file that it can mean: with slashes, or in other letter case."""
     for candidate in (name, name.replace("\\", "/")):
         if os.path.lexists(native_path(os.path.join(folder, candidate))):
             return candidate
         head, tail = os.path.split(candidate)
-        try:
-            twins = [
-                n for n in os.listdir(native_path(os.path.join(folder, head))) if n.lower() == tail.lower()
-            ]
-        except (OSError, ValueError):
-            continue
+        twins = letters.twins(native_path(os.path.join(folder, head)), tail)
         if len(twins) == 1:
             return os.path.join(head, twins[0])
     return name

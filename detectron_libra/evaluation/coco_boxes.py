@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError, UsageError
+from ..garbage import collector_paused
 from .arrays import Flat, Found, Id, Truth, numpy_of
 
 #: What files write for a crowd; anything else is an object, as it is for training.
@@ -186,10 +187,11 @@ def _of_records(truth: Truth, extent: float) -> TrueBoxes:
 @functools.lru_cache(maxsize=FILES_KEPT)
 def _of_file(file: str, age: tuple, ids: Sequence[Id], category_ids: Sequence[Id]) -> Stated:
     """Kept, since a training measures the same set again and again; ``age`` tells whether the file has changed."""
-    annotations = json.loads(Path(file).read_text(encoding="utf-8-sig")).get("annotations") or []
     images = {number: k for k, number in enumerate(ids, start=1)}
     classes = {number: k for k, number in enumerate(category_ids, start=1)}
-    rows = [_annotation(entry, images, classes) for entry in annotations]
+    with collector_paused():
+        annotations = json.loads(Path(file).read_text(encoding="utf-8-sig")).get("annotations") or []
+        rows = [_annotation(entry, images, classes) for entry in annotations]
     table = np.array([row for row in rows if row is not None], np.float64).reshape(-1, 8)
     image, category, crowd = (table[:, k].astype(np.int64) for k in (0, 1, 7))
     return Stated(TrueBoxes(image, table[:, 2:6], category, table[:, 6], crowd > 0), len(annotations))

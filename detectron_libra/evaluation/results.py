@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from .recall import NAMES as RECALLS
 from .voc import evaluate_voc
 
 log = logging.getLogger(__name__)
+
+#: No row of a class in an image, (0, 5): one object for all pairs of image and class that have none, which are most.
+NO_ROWS = np.zeros((0, 5), np.float32)
 
 
 def results_dict(
@@ -102,11 +105,15 @@ def detections_pickle(dataset: Any, detections: Mapping[Id, Detections], *, conf
     """
     ids = image_ids(dataset)
     num_classes = len(dataset.class_names) + 1
-    images = [_rows_by_class(detections.get(i), num_classes) for i in ids]
+    none: list = []
+    boxes = [[none] * len(ids), *([NO_ROWS] * len(ids) for _ in range(1, num_classes))]
+    for number, i in enumerate(ids):
+        for label, rows in _rows_by_class(detections.get(i)):
+            boxes[label][number] = rows
     content = {
-        "all_boxes": [[[] for _ in ids], *([rows[k] for rows in images] for k in range(1, num_classes))],
-        "all_segms": [[[] for _ in ids] for _ in range(num_classes)],
-        "all_keyps": [[[] for _ in ids] for _ in range(num_classes)],
+        "all_boxes": boxes,
+        "all_segms": [[none] * len(ids) for _ in range(num_classes)],
+        "all_keyps": [[none] * len(ids) for _ in range(num_classes)],
         "cfg": config_text,
     }
     return pickled(content)
@@ -137,7 +144,7 @@ def write_proposals(
         Detectron's core/rpn_generator.py.
     """
     ids = image_ids(dataset)
-    rows = [_rows_by_class(proposals.get(i), 2)[1] for i in ids]
+    rows = [dict(_rows_by_class(proposals.get(i))).get(1, NO_ROWS) for i in ids]
     content = {"boxes": [r[:, :4] for r in rows], "scores": [r[:, 4] for r in rows], "ids": ids}
     return write_whole(file, _for_old_readers(content | {"cfg": config_text}))
 
@@ -161,10 +168,12 @@ def log_copypaste(results: Mapping[str, dict]) -> None:
                     log.info("copypaste: %s", line)
 
 
-def _rows_by_class(found: Detections | None, num_classes: int) -> list[np.ndarray]:
+def _rows_by_class(found: Detections | None) -> Iterator[tuple[int, np.ndarray]]:
+    """Each class that an image has detections of, and these, (K, 5) float32, best first."""
     if found is None or not len(found):
-        return [np.zeros((0, 5), np.float32)] * num_classes
+        return
     scores, classes = numpy_of(found.scores, np.float32), numpy_of(found.classes, np.int64)
     rows = np.concatenate([numpy_of(found.boxes, np.float32).reshape(-1, 4), scores[:, None]], axis=1)
     order = np.lexsort((-scores, classes))
-    return np.split(rows[order], np.searchsorted(classes[order], np.arange(1, num_classes)))
+    labels, starts = np.unique(classes[order], return_index=True)
+    yield from zip(labels.tolist(), np.split(rows[order], starts[1:]), strict=True)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from detectron_libra.modeling.assignment import Assignment, assign, inside_crowd, invert, reaches
+from detectron_libra.modeling.own_match import best_overlap
 from detectron_libra.ops.match_boxes import match_boxes, max_overlap_with
 from detectron_libra.structures import Targets
 
@@ -230,6 +231,7 @@ def match_proposals(
     extent: float,
     rule: str = "detectron",
     crowd_threshold: float | None = None,
+    own: int = 0,
 ) -> ProposalMatch:
     """Overlap of each proposal with ground truth, as the second stage samples by it.
 
@@ -243,17 +245,19 @@ def match_proposals(
         extent: pixels added to x2 - x1 to get a width.
         crowd_threshold: share of a proposal inside a crowd above which it is left out (rule "detectron"), or is no
             background ("continuous"); None: crowds are background.
+        own: the last so many boxes of an image are all its ground truth, row by row; 0: none are.
 
     Source: Detectron's roi_data/fast_rcnn.py, datasets/json_dataset.py and datasets/roidb.py.
     """
     check_rule(rule)
-    single = match_boxes(boxes, targets.boxes, targets.valid, extent=extent)
-    found = single
+    assert own in (0, targets.boxes.shape[1]), own
+    best, box_index = best_overlap(boxes, targets.boxes, targets.valid, own=own, extent=extent)
+    index = box_index
     if rule == "detectron":
-        found = match_boxes(boxes, targets.boxes, targets.classes > 0, extent=extent)
+        best, index = best_overlap(boxes, targets.boxes, targets.classes > 0, own=own, extent=extent)
     unfit = ~valid
     crowded = inside_crowd(boxes, targets, crowd_threshold, extent)
     if crowded is not None:
-        unfit = unfit | (crowded if rule == "detectron" else crowded & (found.iou < threshold))
-    iou = torch.where(unfit, -1.0, found.iou)
-    return ProposalMatch(iou, found.index, single.index, targets.boxes.shape[1])
+        unfit = unfit | (crowded if rule == "detectron" else crowded & (best < threshold))
+    iou = torch.where(unfit, -1.0, best)
+    return ProposalMatch(iou, index, box_index, targets.boxes.shape[1])

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How pages look: one style sheet for light and dark, wide and narrow screens, and for the plots on them."""
 
-STYLE = """
+#: Names of colours, light and dark.
+COLOURS = """
 :root {
   color-scheme: light dark;
   --ground: #ffffff; --raised: #f4f6f8; --text: #1b2026; --quiet: #57606a; --rule: #d5dae0; --grid: #dfe3e8;
@@ -17,7 +18,9 @@ STYLE = """
     --c8: #b3bcc8;
   }
 }
-* { box-sizing: border-box; }
+"""
+
+_PAGE = """* { box-sizing: border-box; }
 body { margin: 0; background: var(--ground); color: var(--text);
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
 main { max-width: 75rem; margin: 0 auto; padding: 1rem; }
@@ -59,7 +62,10 @@ dd { margin: 0; overflow-wrap: anywhere; }
 pre { overflow-x: auto; background: var(--raised); padding: .75rem; border-radius: .375rem; font-size: .8rem; }
 code { font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 summary { cursor: pointer; color: var(--accent); margin: .5rem 0; }
-.plot { display: block; width: 100%; height: auto; }
+"""
+
+#: Plots, by the classes of their elements.
+PLOT = """.plot { display: block; width: 100%; height: auto; }
 .plot text { font-size: 13px; fill: var(--quiet); }
 .plot text.label { fill: var(--text); }
 .plot text.small { font-size: 12px; }
@@ -80,5 +86,9 @@ summary { cursor: pointer; color: var(--accent); margin: .5rem 0; }
 .plot .heat text.on { fill: var(--ground); }
 .plot .c1 { --c: var(--c1); } .plot .c2 { --c: var(--c2); } .plot .c3 { --c: var(--c3); } .plot .c4 { --c: var(--c4); }
 .plot .c5 { --c: var(--c5); } .plot .c6 { --c: var(--c6); } .plot .c7 { --c: var(--c7); } .plot .c8 { --c: var(--c8); }
-@media print { nav { display: none; } figure { break-inside: avoid; } }
 """
+
+_PRINT = """@media print { nav { display: none; } figure { break-inside: avoid; } }
+"""
+
+STYLE = COLOURS + _PAGE + PLOT + _PRINT

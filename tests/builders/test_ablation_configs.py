@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from detectron_libra.builders.ablate import Planned, plan
-from detectron_libra.builders.parts import name_of, parse_parts
+from detectron_libra.builders.part_list import parse_parts
+from detectron_libra.builders.parts import name_of
 from detectron_libra.config import diff, load_config
 
 ROOT = Path(__file__).parents[2]

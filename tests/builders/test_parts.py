@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from detectron_libra.builders.ablate import plan
+from detectron_libra.builders.part_list import parse_parts
 from detectron_libra.builders.parts import (
     MODES,
     PARTS,
@@ -13,7 +14,6 @@ from detectron_libra.builders.parts import (
     RETINANET,
     config_of,
     name_of,
-    parse_parts,
     place_of,
     variants,
 )
@@ -135,6 +135,24 @@ def test_a_number_stands_in_its_run_and_the_configurations_own_is_the_baseline()
     assert config_of(cfg, parts, ("loss",)).LOSS.WEIGHTS.BBOX == 1.0
 
 
+def test_any_key_is_a_part_and_the_configurations_own_value_the_baseline():
+    cfg = load("bccd/retinanet", "TRAIN.PRECISION", "fp32", "CHANNELS_LAST", True)
+    parts = parse_parts(
+        "TRAIN.PRECISION=fp32:bf16, CHANNELS_LAST=False, SOLVER.WEIGHT_DECAY=1e-3:0.0005", cfg
+    )
+    assert parts[:2] == [["TRAIN.PRECISION=bf16"], ["CHANNELS_LAST=False"]]
+    assert "SOLVER.WEIGHT_DECAY=0.001" in parts[2]
+    both = config_of(cfg, parts, ("TRAIN.PRECISION=bf16", "CHANNELS_LAST=False"))
+    assert both.TRAIN.PRECISION == "bf16" and both.CHANNELS_LAST is False
+    assert diff(cfg, config_of(cfg, parts, ())) == []
+    assert names(parts[:2], "single") == [
+        "baseline",
+        "TRAIN.PRECISION=bf16",
+        "CHANNELS_LAST=False",
+        "TRAIN.PRECISION=bf16+CHANNELS_LAST=False",
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
@@ -147,6 +165,24 @@ def test_a_number_stands_in_its_run_and_the_configurations_own_is_the_baseline()
         ("bccd/retinanet", "weights=-1", "'-1' is no number"),
         ("bccd/retinanet", "weights=inf", "'inf' is no number"),
         ("bccd/retinanet", "weights=1", "nothing to compare"),
+        ("bccd/retinanet", "TRAIN.PRECISIO=bf16", "did you mean TRAIN.PRECISION"),
+        ("bccd/retinanet", "TRAIN.PRECISION=fp8", "'fp8' is not a choice; it must be one of 'fp32', 'bf16'"),
+        ("bccd/retinanet", "OPS.BACKEND=auto", "nothing to compare"),
+        ("bccd/retinanet", "CHANNELS_LAST", "write CHANNELS_LAST=VALUE:VALUE"),
+        ("bccd/retinanet", "MODEL.TYPE=a/b", "names a folder"),
+        ("bccd/retinanet", "PIXEL_MEANS=1", "a part has a single value"),
+        ("bccd/retinanet", "SOLVER.MAX_ITER=5:6", "all runs of an ablation have the same SOLVER.MAX_ITER"),
+        ("bccd/retinanet", "RNG_SEED=5", "all runs of an ablation have the same RNG_SEED"),
+        (
+            "bccd/retinanet",
+            "weights=0.5,LOSS.WEIGHTS.BBOX=2",
+            "weights and LOSS.WEIGHTS.BBOX both set LOSS.WEIGHTS.BBOX",
+        ),
+        (
+            "bccd/retinanet",
+            "loss,LIBRA.BALANCED_L1.BETA=2",
+            "loss and LIBRA.BALANCED_L1.BETA both set LIBRA.BALANCED_L1.BETA",
+        ),
         (
             "baselines/rpn_R-50-FPN_1x",
             "loss",
@@ -175,6 +211,16 @@ def test_every_part_names_switches_that_exist_and_their_values_are_no_defaults()
 
 
 def test_parts_are_shown_in_the_order_of_the_table_and_numbers_by_value():
-    labels = [["weights=0.5"], ["loss"], ["weights=0.25"], ["sampling", "loss"], ["sampling"], []]
+    labels = [
+        ["weights=0.5"],
+        ["B=1"],
+        ["loss"],
+        ["A=x"],
+        ["weights=0.25"],
+        ["sampling", "loss"],
+        ["sampling"],
+        [],
+    ]
     found = [name_of(tuple(v)) for v in sorted(labels, key=place_of)]
-    assert found == ["baseline", "sampling", "loss", "weights=0.25", "weights=0.5", "sampling+loss"]
+    in_order = ["baseline", "sampling", "loss", "weights=0.25", "weights=0.5", "A=x", "B=1", "sampling+loss"]
+    assert found == in_order

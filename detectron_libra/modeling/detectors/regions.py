@@ -105,7 +105,12 @@ class RegionHead(nn.Module):
         return self.predictor(self.head(regions))
 
     def match(self, proposals: Proposals, original: Targets, scales: Tensor) -> ProposalMatch:
-        """Overlap of proposals with ground truth, whose boxes ``original`` gives in pixels of the original image."""
+        """Overlap of proposals (``with_ground_truth``) with ground truth.
+
+        Args:
+            original: the ground truth, with its boxes in pixels of the original image.
+            scales: (N,) float32 resized / original.
+        """
         return match_proposals(
             proposals.boxes / scales[:, None, None],
             proposals.valid,
@@ -114,6 +119,7 @@ class RegionHead(nn.Module):
             extent=self.detection.geometry.extent,
             rule=self.detection.geometry.rules,
             crowd_threshold=self.crowd_threshold,
+            own=original.boxes.shape[1],
         )
 
     def losses(
