@@ -126,12 +126,18 @@ def norm_arguments(cfg: Config) -> dict[str, Any]:
 
 def build_backbone(cfg: Config) -> ResNet:
     """The network up to C5, or to C4 where stage 5 is the head."""
-    kind = body(cfg)
+    kind, norm = body(cfg), backbone_norm(cfg)
+    if cfg.TRAIN.CHECKPOINT_ACTIVATIONS and norm == "batch":
+        raise UsageError(
+            "TRAIN.CHECKPOINT_ACTIVATIONS: the statistics of RESNETS.NORM batch would count each batch twice; set it "
+            "to False, or RESNETS.NORM to group"
+        )
     return ResNet(
         **architecture(cfg),
         **norm_arguments(cfg),
         freeze_at=5 if cfg.TRAIN.FREEZE_CONV_BODY else cfg.TRAIN.FREEZE_AT,
         res5_dilation=cfg.RESNETS.RES5_DILATION,
+        recompute=cfg.TRAIN.CHECKPOINT_ACTIVATIONS,
         out_stages=(2, 3, 4, 5) if kind.pyramid else (kind.stage,),
     )
 

@@ -72,6 +72,11 @@ class Train:
     )
     CHECKPOINTS_KEPT: int = key(2, "Newest checkpoints that stay on the disk; 0: all.", min=0)
     CLIP_GRAD_NORM: float = key(0.0, "Largest L2 norm of the gradient; 0: no limit.", min=0)
+    CHECKPOINT_ACTIVATIONS: bool = key(
+        False,
+        "Keep the input of each block of the backbone alone and compute the rest again in the backward pass: less "
+        "memory, more time. Not with RESNETS.NORM batch, whose statistics would count each batch twice.",
+    )
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from detectron_libra.errors import UsageError
 from detectron_libra.modeling.backbones.blocks import (
@@ -170,6 +172,7 @@ class ResNet(nn.Module):
             statistics included, and no gradient enters.
         res5_dilation: dilation of stage 5, which then has stride 1 (Detectron's RES5_DILATION).
         out_stages: stages whose output is returned; the network ends after the last of them.
+        recompute: in training keep the input of each block alone, and run the block again in the backward pass.
 
     Raises:
         UsageError: an argument outside its choices.
@@ -192,6 +195,7 @@ class ResNet(nn.Module):
         freeze_at: int = 2,
         res5_dilation: int = 1,
         out_stages: Sequence[int] = (2, 3, 4, 5),
+        recompute: bool = False,
     ):
         super().__init__()
         check_choice("block", block, BLOCKS)
@@ -199,7 +203,7 @@ class ResNet(nn.Module):
         check_choice("freeze_at", freeze_at, FREEZE_CHOICES)
         if len(stage_blocks) != 4 or min(stage_blocks) < 1:
             raise UsageError(f"stage_blocks: {tuple(stage_blocks)} is not four numbers of blocks, each >= 1")
-        self.freeze_at = freeze_at
+        self.freeze_at, self.recompute = freeze_at, recompute
         self.out_stages = tuple(sorted(out_stages))
         self.stages = tuple(range(FIRST_STAGE, max(out_stages) + 1))
         self.out_channels: dict[int, int] = {}
@@ -242,6 +246,14 @@ class ResNet(nn.Module):
             part.eval()
         return self
 
+    def run_stage(self, blocks: nn.Sequential, x: Tensor, *, again: bool) -> Tensor:
+        """One stage; ``again``: its blocks run once more in the backward pass."""
+        if not (again and self.training and torch.is_grad_enabled()):
+            return blocks(x)
+        for block in blocks:  # none draws random numbers, whose state would have to be kept
+            x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)
+        return x
+
     def forward(self, x: Tensor) -> dict[int, Tensor]:
         """Features of every stage in ``out_stages``.
 
@@ -254,7 +266,9 @@ class ResNet(nn.Module):
         features: dict[int, Tensor] = {}
         x = self.stem(x)
         for stage in self.stages:
-            x = getattr(self, f"res{stage}")(x)
+            x = self.run_stage(
+                getattr(self, f"res{stage}"), x, again=self.recompute and stage > self.freeze_at
+            )
             if stage <= self.freeze_at:
                 x = x.detach()
             if stage in self.out_stages:
