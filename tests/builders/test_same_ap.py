@@ -11,8 +11,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 1800
 #: Enough to say that the detector works, and most that the AP of two runs may differ by: the table of the page has a
-#: standard deviation over seeds of about a hundredth, and the difference of two runs has that times the root of two.
-LEAST_AP50, MOST = 0.7, 0.05
+#: standard deviation over seeds of 0.02; the difference of two runs has that times the root of two, and this is three
+#: times as much.
+LEAST_AP50, MOST = 0.7, 0.085
 
 
 @pytest.mark.slow

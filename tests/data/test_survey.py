@@ -55,8 +55,10 @@ def test_a_worker_that_dies_is_told_with_the_image_it_held(images, monkeypatch):
 
 
 INTERRUPTED = """
-import os, signal, sys
+import os, signal, sys, threading
 from detectron_libra.data import survey
+
+threading.Thread(target=threading.Event().wait, daemon=True).start()  # one that may get the signal instead
 
 survey.WORTH_A_WORKER = 1
 signal.signal(signal.SIGINT, signal.default_int_handler)

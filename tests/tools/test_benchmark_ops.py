@@ -45,7 +45,10 @@ def test_a_table_on_the_terminal_and_json_in_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--op", "roialign"], "'balanced_l1', 'focal_loss', 'match_boxes', 'nms', 'pyramid', 'roi_align'"),
+        (
+            ["--op", "roialign"],
+            "'balanced_l1', 'conv3x3', 'focal_loss', 'match_boxes', 'nms', 'pyramid', 'roi_align'",
+        ),
         (["--device", "tpu"], "cpu"),
         (["--threads", "-1"], "--threads -1"),
         (["--minutes", "0"], "--minutes 0"),

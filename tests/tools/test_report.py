@@ -40,7 +40,9 @@ def test_a_training_leaves_a_page_with_its_results_that_loads_nothing(trained):
     assert "8 of 8" in text and "Libra parts balanced L1, balanced pyramid" in text
     for part in ("circle", "Best images", "Worst images", "LOSS.WEIGHTS.BBOX", "torch 2"):
         assert part in text
-    assert "No box of score 0.5 (TEST.CONCEPT_THRESH) or above is right" in text
+    # A training of seconds: boxes are right at the threshold, below it alone, or nowhere.
+    below = not results["boxes_at_threshold"]["recall"] and results["box"]["AP50"] > 0
+    assert ("No box of score 0.5 (TEST.CONCEPT_THRESH) or above is right" in text) == below
     assert page.count("data:image/jpeg;base64,") == 5  # the set has five images
     for word in ("<script", "http://www.w3.org", "https://", "src=", "<link"):
         kept = page.replace('xmlns="http://www.w3.org/2000/svg"', "").replace('src="data:', "")
