@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from detectron_libra.config.load import SECTIONS
@@ -204,3 +205,23 @@ class _Stdout(io.TextIOWrapper):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.fileno())
         os.close(nowhere)
+
+
+def check_writable(option: str, file: Path) -> None:
+    """Refuse a file that a tool is to write at its end: now rather than after minutes of work.
+
+    Args:
+        option: as the user writes it, such as ``--json``.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    try:
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        probe = file.with_name(f"{file.name}.tmp{os.getpid()}")
+        probe.touch()
+        probe.unlink()
+    except OSError as e:
+        raise UsageError(f"{option} {file}: cannot be written ({e.strerror})") from None

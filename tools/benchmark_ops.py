@@ -90,21 +90,8 @@ def parse(argv: list[str]):
     if args.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: torch sees no GPU; use --device cpu")
     if args.json:
-        check_writable(args.json)
+        cli.check_writable("--json", args.json)
     return args
-
-
-def check_writable(file: Path) -> None:
-    """Now rather than after minutes of measuring."""
-    try:
-        if file.is_dir():
-            raise IsADirectoryError(21, "it is a folder")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        probe = file.with_name(f"{file.name}.tmp{os.getpid()}")
-        probe.touch()
-        probe.unlink()
-    except OSError as e:
-        raise UsageError(f"--json {file}: cannot be written ({e.strerror})") from None
 
 
 def settle_floor(outcome: Outcome, before: Machine, setup: Setup) -> Machine:

@@ -42,7 +42,8 @@ def main(argv: list[str]) -> int | None:
     args, opts = cli.parse(argv, parser())
     ask = asked(args, opts)
     for option in ("json", "trace"):
-        check_writable(option, getattr(args, option))
+        if getattr(args, option):
+            cli.check_writable(f"--{option}", getattr(args, option))
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     with (
         logging_redirect_tqdm(),
@@ -133,21 +134,6 @@ def words_of(text: str) -> list[str]:
     if not words or len(words) % 2:
         raise UsageError(f"--versus {text!r}: no pairs of KEY and VALUE; write 'LIBRA.PYRAMID.ON True'")
     return words
-
-
-def check_writable(option: str, file: Path | None) -> None:
-    """Now rather than after minutes of measuring."""
-    if file is None:
-        return
-    try:
-        if file.is_dir():
-            raise IsADirectoryError(21, "it is a folder")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        probe = file.with_name(f"{file.name}.tmp{os.getpid()}")
-        probe.touch()
-        probe.unlink()
-    except OSError as e:
-        raise UsageError(f"--{option} {file}: cannot be written ({e.strerror})") from None
 
 
 def _words(known: tuple[str, ...]):
