@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import subprocess
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,22 @@ def available_memory() -> int | None:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration, ValueError, IndexError):
         return None
+
+
+def facts(device: str) -> dict[str, Any]:
+    """When, on what and with which versions something is measured, as a JSON object; ``device``: "cpu" or "cuda"."""
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": cpu_name(),
+        "cores": cores(),
+        "load_average": round(os.getloadavg()[0], 2),
+        "device": device,
+        **(gpu() if device == "cuda" else {}),
+    }
 
 
 def gpu() -> dict[str, Any]:

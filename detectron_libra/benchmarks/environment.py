@@ -4,16 +4,14 @@
 from __future__ import annotations
 
 import os
-import platform
 import resource
-from datetime import datetime, timezone
 from typing import Any
 
 import torch
 
 from detectron_libra.benchmarks.floor import Machine, last_level_cache
 from detectron_libra.benchmarks.peer import torchvision
-from detectron_libra.machine import commit, cores, cpu_name, gpu
+from detectron_libra.machine import facts
 from detectron_libra.ops import backend
 
 
@@ -32,22 +30,13 @@ def environment(device: str, machine: Machine, *, allocator: str) -> dict[str, A
         allocator: what was done to the process before it computed anything.
     """
     return {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpu": cpu_name(),
-        "cores": cores(),
+        **facts(device),
         "last_level_cache_bytes": last_level_cache(),
-        "load_average": round(os.getloadavg()[0], 2),
         "threads": torch.get_num_threads(),
         "instruction_set": _instruction_set(),
         "allocator": allocator,
         "operators": backend.describe(),
         "peer": torchvision()[1],
-        "device": device,
-        **(gpu() if device == "cuda" else {}),
         "copy_bytes_per_s": machine.copy,
         "copy_in_cache_bytes_per_s": machine.copy_in_cache,
         "flops_per_s": machine.flops,

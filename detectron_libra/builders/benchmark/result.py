@@ -4,19 +4,15 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone
 from typing import Any
-
-import torch
 
 from detectron_libra.benchmarks.measure import quantile
 from detectron_libra.benchmarks.peer import torchvision
 from detectron_libra.builders.benchmark.plan import OURS, PRECISIONS, REFERENCE, TORCHVISION, Ask, Contender
 from detectron_libra.builders.benchmark.turns import Measured
 from detectron_libra.builders.session import libra_parts, model_type, pick_device
-from detectron_libra.machine import commit, cores, cpu_name, gpu
+from detectron_libra.machine import facts
 from detectron_libra.ops import backend
 
 #: Distance of the quartiles, as a share of the median, above which a number is marked.
@@ -94,19 +90,9 @@ def _ratio(mine: Measured, theirs: Measured) -> dict[str, Any]:
 
 def environment(ask: Ask, notes: Sequence[str]) -> dict[str, Any]:
     """What it was measured on and with."""
-    device = pick_device(ask.cfg).type
     cfg = ask.cfg
     return {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpu": cpu_name(),
-        "cores": cores(),
-        "load_average": round(os.getloadavg()[0], 2),
-        "device": device,
-        **(gpu() if device == "cuda" else {}),
+        **facts(pick_device(cfg).type),
         "operators": backend.describe(),
         "peer": torchvision()[1] if ask.peer else None,
         "allocator_variables": sorted(n for n in os.environ if n.startswith(ALLOCATOR_VARIABLES)),
