@@ -2,7 +2,8 @@
 """An ablation: one ordinary training per combination of parts and seed, what `tools/ablate.py` does.
 
 ``OUT/runs/<parts>/seed<seed>`` is the OUTPUT_DIR of a run. It has ``config.yaml``, what it was started with, and in the
-end ``run.json``: such a run is finished and is not repeated, any other one goes on from its newest checkpoint.
+end ``run.json``: such a run is finished and is not repeated, any other one goes on from its newest checkpoint. A
+process holds the folder of the run it does, so several of them, one per GPU or core, share the runs of one ablation.
 """
 
 import json
@@ -22,7 +23,7 @@ from detectron_libra.builders.parts import Variant, config_of, name_of, variants
 from detectron_libra.builders.start import FREE_KEYS, changes
 from detectron_libra.builders.training import train_and_test
 from detectron_libra.config import Config, dump, load_config, with_values
-from detectron_libra.engine.lock import locked
+from detectron_libra.engine.lock import FolderInUse, locked
 from detectron_libra.engine.signals import SIGNAL_EXIT_BASE
 from detectron_libra.errors import InputError, LibraError, UsageError
 from detectron_libra.evaluation.files import write_whole
@@ -60,7 +61,7 @@ class Planned:
 
 
 def ablate(cfg: Config, *, parts: Sequence[Sequence[str]], mode: str, seeds: int, out: Path) -> Path:
-    """Train what is not trained yet, then write the report of everything in ``out``.
+    """Train what is not trained yet and no other process is training, then report everything that is finished.
 
     Args:
         cfg: what all runs share.
@@ -73,19 +74,28 @@ def ablate(cfg: Config, *, parts: Sequence[Sequence[str]], mode: str, seeds: int
         The report as Markdown.
 
     Raises:
-        LibraError: as for a training. SystemExit: 130 or 143 after an interrupt; the same command goes on.
+        LibraError: as for a training, or other processes have all the runs that are left and none is finished.
+        SystemExit: 130 or 143 after an interrupt; the same command goes on.
     """
     require_measurable(cfg)
-    runs = plan(cfg, parts=parts, mode=mode, seeds=seeds, out=out)
-    with locked(ensure_writable(out)), exit_at_sigterm():
+    runs = plan(cfg, parts=parts, mode=mode, seeds=seeds, out=ensure_writable(out))
+    with exit_at_sigterm():
         setup_logging(out / "log.txt")
         require_unchanged(runs)
         log.info("%d runs in %s, %d of them finished", len(runs), out, sum(run.finished for run in runs))
+        elsewhere = []
         for number, run in enumerate(runs):
-            if not run.finished:
-                log.info("run %d of %d: %s; %s", number + 1, len(runs), run, pace(runs))
-                train(run)
-                setup_logging(out / "log.txt")
+            if run.finished:
+                continue
+            try:
+                with locked(ensure_writable(run.folder)):
+                    if not run.finished:  # nor by another process since
+                        log.info("run %d of %d: %s; %s", number + 1, len(runs), run, pace(runs))
+                        train(run)
+                        setup_logging(out / "log.txt")
+            except FolderInUse as e:
+                elsewhere.append(f"{run} (process {e.holder})")
+        tell_of_others(runs, elsewhere)
         return report(out)
 
 
@@ -149,6 +159,16 @@ def train(run: Planned) -> None:
     except SystemExit:
         log.warning("stopped in the run %s; the same command goes on", run)
         raise
+
+
+def tell_of_others(runs: Sequence[Planned], elsewhere: Sequence[str]) -> None:
+    """Says which runs other processes have; raises UsageError where that leaves nothing to report."""
+    if not elsewhere:
+        return
+    if not any(run.finished for run in runs):
+        raise UsageError(f"every run is done by another process already: {'; '.join(elsewhere)}")
+    log.info("left to other processes: %s", "; ".join(elsewhere))
+    log.info("the report has what is finished now; the process that ends last writes the whole one")
 
 
 def result_of(run: Planned) -> dict:

@@ -18,6 +18,7 @@ from detectron_libra.analysis.weighted import weighted_metrics
 from detectron_libra.builders.parts import place_of
 from detectron_libra.builders.reval import DETECTIONS, Stored, open_detections
 from detectron_libra.builders.rules import geometry_of
+from detectron_libra.engine.lock import locked
 from detectron_libra.errors import InputError
 from detectron_libra.evaluation.files import write_whole
 from detectron_libra.evaluation.results import write_json
@@ -46,9 +47,19 @@ def report(out: Path) -> Path:
     Raises:
         InputError: no run has finished, or a file of one cannot be read or is of other detections or images.
     """
-    files = sorted(out.glob(f"{RUNS}/*/seed*/{DONE}"), key=_place)
-    if not files:
+    if not finished_runs(out):
         raise InputError(f"{out / RUNS}: no finished run, so there is nothing to report")
+    with locked(out, wait=True):  # of processes that share an ablation, the last one reports all of its runs
+        return report_runs(out, finished_runs(out))
+
+
+def finished_runs(out: Path) -> list[Path]:
+    """The run.json of every finished run, the baseline first."""
+    return sorted(out.glob(f"{RUNS}/*/seed*/{DONE}"), key=_place)
+
+
+def report_runs(out: Path, files: Sequence[Path]) -> Path:
+    """Write the report of these runs; see ``report``."""
     log.info("%d finished runs, each measured on %d resamples of the images", len(files), RESAMPLES)
     read = [read_run(f) for f in tqdm(files, desc="bootstrap", unit="run", disable=not sys.stderr.isatty())]
     runs, facts = zip(*read, strict=True)

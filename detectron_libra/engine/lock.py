@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One run per output folder."""
+"""One process per folder."""
 
 from __future__ import annotations
 
@@ -18,15 +18,30 @@ log = logging.getLogger(__name__)
 NAME = ".lock"
 
 
+class FolderInUse(UsageError):
+    """Another process holds a folder.
+
+    Attributes:
+        holder: its number, as text; "unknown" where it had not written it yet.
+    """
+
+    def __init__(self, folder: Path, holder: str) -> None:
+        self.holder = holder
+        super().__init__(
+            f"{folder}: in use by process {holder}; wait for it, or set OUTPUT_DIR to another folder"
+        )
+
+
 @contextmanager
-def locked(folder: Path | str) -> Iterator[Path]:
+def locked(folder: Path | str, *, wait: bool = False) -> Iterator[Path]:
     """Holds the folder for this process; the kernel lets go of it however the process ends.
 
     Args:
         folder: exists and is writable.
+        wait: until another process lets go of it, instead of raising FolderInUse.
 
     Raises:
-        UsageError: another process holds it.
+        FolderInUse: another process holds it. UsageError: its lock cannot be opened.
     """
     path = Path(folder) / NAME
     try:
@@ -36,17 +51,12 @@ def locked(folder: Path | str) -> Iterator[Path]:
     with file:
         try:
             # A record lock: workers do not inherit it, and one may outlive a killed run.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as e:
             if e.errno in (errno.EACCES, errno.EAGAIN):
-                raise UsageError(_in_use(path)) from e
+                raise FolderInUse(path.parent, path.read_text().strip() or "unknown") from e
             log.warning("%s: this file system has no locks (%s); start one run in it only", path, e.strerror)
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield path
-
-
-def _in_use(path: Path) -> str:
-    holder = path.read_text().strip() or "unknown"
-    return f"{path.parent}: in use by process {holder}; wait for it, or set OUTPUT_DIR to another folder"

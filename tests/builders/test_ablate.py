@@ -7,7 +7,14 @@ import signal
 
 import pytest
 
-from detectron_libra.builders.ablate import Planned, exit_at_sigterm, minutes_of, pace, require_unchanged
+from detectron_libra.builders.ablate import (
+    Planned,
+    exit_at_sigterm,
+    minutes_of,
+    pace,
+    require_unchanged,
+    tell_of_others,
+)
 from detectron_libra.config import Config, dump, with_values
 from detectron_libra.errors import InputError, UsageError
 
@@ -65,3 +72,11 @@ def test_keys_that_no_result_depends_on_may_change(tmp_path):
     (run.folder / "config.yaml").write_text(dump(with_values(begun, {"SOLVER.MAX_ITER": 9, "TEST.NMS": 0.4})))
     with pytest.raises(UsageError, match=r"SOLVER.MAX_ITER: 9 -> 40000; TEST.NMS: 0.4 -> 0.3; undo it"):
         require_unchanged([run])
+
+
+def test_where_others_do_every_run_there_is_nothing_to_report(tmp_path):
+    first, second = make_run(tmp_path / "a"), make_run(tmp_path / "b", 1.0)
+    with pytest.raises(UsageError, match=r"done by another process already: baseline, seed 3 \(process 12\)"):
+        tell_of_others([first], ["baseline, seed 3 (process 12)"])
+    tell_of_others([first, second], ["baseline, seed 3 (process 12)"])
+    tell_of_others([first], [])

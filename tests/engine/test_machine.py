@@ -5,6 +5,7 @@ import ctypes
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -51,15 +52,32 @@ def test_a_folder_that_cannot_be_written_is_named():
         files.ensure_writable("/proc/nothing")
 
 
-def test_a_second_process_is_refused_by_name_until_the_first_is_gone(tmp_path):
+def start_holder(folder):
+    """A process that holds the folder until it is told a line."""
     script = (
         "import sys\n"
         "from detectron_libra.engine.lock import locked\n"
-        "with locked(sys.argv[1]): print('in', flush=True); input()\n"
+        "with locked(sys.argv[1]): print('in', flush=True); input(); print('out', flush=True)\n"
     )
-    command = [sys.executable, "-c", script, str(tmp_path)]
-    first = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert first.stdout.readline() == "in\n"
+    command = [sys.executable, "-c", script, str(folder)]
+    holder = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "in\n"
+    return holder
+
+
+def test_a_second_process_can_wait_for_the_first(tmp_path):
+    first = start_holder(tmp_path)
+    entered = []
+    timer = threading.Timer(0.2, lambda: (entered.append("told"), first.communicate("go\n")))
+    timer.start()
+    with locked(tmp_path, wait=True):
+        entered.append("in")
+    timer.join()
+    assert entered == ["told", "in"] and first.returncode == 0
+
+
+def test_a_second_process_is_refused_by_name_until_the_first_is_gone(tmp_path):
+    first = start_holder(tmp_path)
     with pytest.raises(UsageError, match=f"in use by process {first.pid}"), locked(tmp_path):
         pass
     first.kill()
