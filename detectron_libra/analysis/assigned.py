@@ -154,11 +154,11 @@ def of_regions(head: RegionHead, levels: Sequence[Tensor], proposals: Proposals,
     per_image = batch.scales[:, None, None]
     original = replace(batch.targets, boxes=batch.targets.boxes / per_image)
     match = head.match(proposals, original, batch.scales)
-    sample = sample_rois(match, s)
+    logits, deltas = head.classify(levels, proposals.boxes)
+    sample = sample_rois(match, s, targets=batch.targets, logits=lambda: logits.view(*match.index.shape, -1))
     # Added, since a row of padding may name a proposal that was drawn too.
     drawn = torch.zeros_like(match.index).scatter_add(1, sample.index, sample.positive.long()) > 0
     positive = match.iou >= s.fg_thresh
-    logits, deltas = head.classify(levels, proposals.boxes)
     classes = gather_rows(batch.targets.classes[..., None], match.index).squeeze(-1)
     column = classes.flatten() if deltas.shape[1] == logits.shape[1] else torch.ones_like(classes.flatten())
     pred = deltas.gather(1, column[:, None, None].expand(-1, 1, 4)).view(*classes.shape, 4)
@@ -168,7 +168,7 @@ def of_regions(head: RegionHead, levels: Sequence[Tensor], proposals: Proposals,
         (match.iou >= max(s.bg_lo, 0.0)) & (match.iou < s.bg_hi) & ~positive,
         drawn,
         match.index,
-        1 - logits.softmax(-1)[:, 0].view_as(match.iou),
+        1 - head.class_loss.probabilities(logits)[:, 0].view_as(match.iou),
         roi_levels(
             proposals.boxes.flatten(0, 1), p.levels, p.canonical_scale, p.canonical_level, p.min_level, extent
         ).view_as(match.index),

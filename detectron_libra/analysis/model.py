@@ -18,7 +18,7 @@ from detectron_libra.analysis.objective import PartGradients
 from detectron_libra.analysis.sampling import NegativeCounts, PositiveCounts
 from detectron_libra.modeling.detectors.fast_rcnn import FastRCNN
 from detectron_libra.modeling.detectors.faster_rcnn import FasterRCNN
-from detectron_libra.modeling.sampling import IoUSampling
+from detectron_libra.modeling.slots import BoxSampler
 from detectron_libra.structures import Batch
 
 #: Where levels are integrated when nothing says it: P4, as in the paper.
@@ -60,7 +60,7 @@ def measure_model(
     loss_weights: Mapping[str, float],
     class_names: Sequence[str],
     extent: float,
-    sampling: IoUSampling,
+    sampling: BoxSampler,
     progress: bool = True,
 ) -> Measured:
     """Measure a detector.
@@ -113,7 +113,7 @@ class Measured:
 class StageCounts:
     """Samples of one stage of a detector, counted over batches."""
 
-    def __init__(self, levels: Sequence[int], class_names: Sequence[str], extent: float, how: IoUSampling):
+    def __init__(self, levels: Sequence[int], class_names: Sequence[str], extent: float, how: BoxSampler):
         self.positives = PositiveCounts(levels, class_names, extent)
         self.negatives: NegativeCounts | None = None
         self.residuals: list[Tensor] = []

@@ -17,7 +17,8 @@ from torch import Tensor
 from detectron_libra.analysis.assigned import Assigned
 from detectron_libra.analysis.inventory import AREAS
 from detectron_libra.analysis.numbers import histogram, mean, number, quantiles, share
-from detectron_libra.modeling.sampling import IoUSampling, choose_negatives, random_keys
+from detectron_libra.modeling.sampling import random_keys
+from detectron_libra.modeling.slots import BoxCandidates, BoxSampler
 from detectron_libra.ops.sample_by_iou import sample_uniform
 from detectron_libra.structures import Targets
 
@@ -33,7 +34,7 @@ TOP = 0.1
 
 
 @torch.no_grad()
-def choose(assigned: Assigned, how: IoUSampling) -> dict[str, Tensor]:
+def choose(assigned: Assigned, how: BoxSampler) -> dict[str, Tensor]:
     """The same number of negatives in three ways.
 
     Args:
@@ -49,7 +50,9 @@ def choose(assigned: Assigned, how: IoUSampling) -> dict[str, Tensor]:
     return {
         "hard": a.background & (rank < a.negatives[:, None]),
         "random": sample_uniform(a.background, a.negatives, keys),
-        "iou_balanced": choose_negatives(a.iou, a.background, a.negatives, keys, how, a.high, a.low),
+        "iou_balanced": how(
+            BoxCandidates(a.background, a.iou, a.index, a.low, a.high, num_gt=0), a.negatives, keys
+        ),
     }
 
 
@@ -61,7 +64,7 @@ class NegativeCounts:
         high: IoU below which a box is a negative.
     """
 
-    def __init__(self, how: IoUSampling, high: float):
+    def __init__(self, how: BoxSampler, high: float):
         self.how = how
         self.edges = [*np.arange(0, high - BIN / 2, BIN).round(6), high]
         self.ious: dict[str, list[np.ndarray]] = defaultdict(list)

@@ -14,8 +14,9 @@ from detectron_libra.modeling.atss import ATSS
 from detectron_libra.modeling.class_losses import CrossEntropyLoss, FocalLoss
 from detectron_libra.modeling.class_weights import class_weights
 from detectron_libra.modeling.giou import GIoULoss
+from detectron_libra.modeling.sampling import InstanceSampling, IoUSampling, UniformSampling
 from detectron_libra.modeling.seesaw import SeesawLoss
-from detectron_libra.modeling.slots import AnchorAssigner
+from detectron_libra.modeling.slots import AnchorAssigner, BoxSampler, RegionClassLoss
 
 #: What each name of a slot's KIND makes. None: what the detector does by itself.
 IMAGE_SAMPLERS: dict[str, Callable[[Config], ImageSampler | None]] = {
@@ -27,6 +28,20 @@ ASSIGNERS: dict[str, Callable[[Config], AnchorAssigner | None]] = {
     "atss": lambda cfg: ATSS(
         top_k=cfg.ASSIGNER.TOP_K, extent=geometry_of(cfg).extent, crowd_threshold=crowd_threshold(cfg)
     ),
+}
+#: Of the negatives, and of the positives, that the final classes are learned from.
+NEGATIVE_SAMPLERS: dict[str, Callable[[Config], BoxSampler]] = {
+    "uniform": lambda cfg: UniformSampling(),
+    "iou_balanced": lambda cfg: IoUSampling(
+        bins=cfg.LIBRA.IOU_SAMPLING.BINS,
+        floor=cfg.LIBRA.IOU_SAMPLING.FLOOR,
+        floor_fraction=cfg.LIBRA.IOU_SAMPLING.FLOOR_FRACTION,
+        form=cfg.LIBRA.IOU_SAMPLING.FORM,
+    ),
+}
+POSITIVE_SAMPLERS: dict[str, Callable[[Config], BoxSampler]] = {
+    "uniform": lambda cfg: UniformSampling(),
+    "instance_balanced": lambda cfg: InstanceSampling(form=cfg.LIBRA.INSTANCE_SAMPLING.FORM),
 }
 #: Of the final boxes, given the beta of smooth L1.
 BOX_LOSSES: dict[str, Callable[[Config, float], nn.Module]] = {
@@ -46,7 +61,7 @@ DENSE_CLASS_LOSSES: dict[str, Callable[[Config, int, Tensor | None], nn.Module]]
         class_weight=weights,
     ),
 }
-REGION_CLASS_LOSSES: dict[str, Callable[[Config, int, Tensor | None], nn.Module]] = {
+REGION_CLASS_LOSSES: dict[str, Callable[[Config, int, Tensor | None], RegionClassLoss]] = {
     "plain": lambda cfg, classes, weights: CrossEntropyLoss(class_weight=weights),
     "seesaw": lambda cfg, classes, weights: SeesawLoss(
         num_classes=classes, p=cfg.LOSS.CLASSIFIER.P, q=cfg.LOSS.CLASSIFIER.Q
@@ -66,6 +81,16 @@ def anchor_assigner(cfg: Config) -> AnchorAssigner | None:
     return ASSIGNERS[cfg.ASSIGNER.KIND](cfg)
 
 
+def negative_sampler(cfg: Config) -> BoxSampler:
+    """How negatives are chosen where not all are learned from."""
+    return NEGATIVE_SAMPLERS["iou_balanced" if cfg.LIBRA.IOU_SAMPLING.ON else "uniform"](cfg)
+
+
+def positive_sampler(cfg: Config) -> BoxSampler:
+    """How the second stage's positives are chosen."""
+    return POSITIVE_SAMPLERS["instance_balanced" if cfg.LIBRA.INSTANCE_SAMPLING.ON else "uniform"](cfg)
+
+
 def final_box_loss(cfg: Config, smooth_l1_beta: float) -> nn.Module:
     """The loss of the detector's final boxes."""
     return BOX_LOSSES[cfg.LOSS.BOX.KIND](cfg, smooth_l1_beta)
@@ -77,7 +102,7 @@ def dense_class_loss(cfg: Config, num_classes: int, class_counts: Tensor | None)
     return DENSE_CLASS_LOSSES[cfg.LOSS.CLASSIFIER.KIND](cfg, num_classes, weights)
 
 
-def region_class_loss(cfg: Config, num_classes: int, class_counts: Tensor | None) -> nn.Module:
+def region_class_loss(cfg: Config, num_classes: int, class_counts: Tensor | None) -> RegionClassLoss:
     """The loss of the Fast R-CNN head's classes; arguments as for ``weights_of_classes``."""
     weights = weights_of_classes(cfg, num_classes, class_counts)
     return REGION_CLASS_LOSSES[cfg.LOSS.CLASSIFIER.KIND](cfg, num_classes, weights)

@@ -20,12 +20,12 @@ from detectron_libra.builders import session
 from detectron_libra.builders.check import calmed
 from detectron_libra.builders.data import count_classes, load_train_datasets, train_loader
 from detectron_libra.builders.detector import build_detector, loss_weights
-from detectron_libra.builders.imbalance import counts_of_classes
+from detectron_libra.builders.imbalance import NEGATIVE_SAMPLERS, counts_of_classes
 from detectron_libra.builders.measure_advice import advise
 from detectron_libra.builders.measure_anchors import AnchorRecall, measure_anchors
 from detectron_libra.builders.predict import find_weights
 from detectron_libra.builders.regions import FAST_RCNN_SMOOTH_L1_BETA
-from detectron_libra.builders.rules import geometry_of, iou_sampling
+from detectron_libra.builders.rules import geometry_of
 from detectron_libra.builders.settings import apply_settings
 from detectron_libra.builders.weights import class_names_of, put_into, read_weights
 from detectron_libra.config import Config, infer, with_values
@@ -34,7 +34,6 @@ from detectron_libra.errors import InputError, UsageError
 from detectron_libra.evaluation.files import write_whole
 from detectron_libra.evaluation.results import write_json
 from detectron_libra.files import ensure_writable
-from detectron_libra.modeling.sampling import IoUSampling
 from detectron_libra.weights.contents import Weights
 
 log = logging.getLogger(__name__)
@@ -136,7 +135,7 @@ def measure_detector(
         loss_weights=loss_weights(cfg),
         class_names=told_apart(datasets[0].class_names),
         extent=geometry_of(cfg).extent,
-        sampling=iou_sampling(cfg) or IoUSampling(),
+        sampling=NEGATIVE_SAMPLERS["iou_balanced"](cfg),
     )
 
 

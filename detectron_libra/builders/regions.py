@@ -6,13 +6,18 @@ import re
 from torch import Tensor, nn
 
 from detectron_libra.builders.backbone import Features, build_res5_head
-from detectron_libra.builders.imbalance import final_box_loss, region_class_loss
-from detectron_libra.builders.rules import detection_rule, iou_sampling, norm_groups
+from detectron_libra.builders.imbalance import (
+    final_box_loss,
+    negative_sampler,
+    positive_sampler,
+    region_class_loss,
+)
+from detectron_libra.builders.rules import detection_rule, norm_groups
 from detectron_libra.config.schema import Config
 from detectron_libra.errors import UsageError
 from detectron_libra.modeling.detectors.regions import Pooling, RegionHead
 from detectron_libra.modeling.heads.fast_rcnn import FastRCNNPredictor, TwoMLPHead, XConvFCHead
-from detectron_libra.modeling.sampling import InstanceSampling, RoISampling
+from detectron_libra.modeling.sampling import RoISampling
 
 FAST_RCNN_SMOOTH_L1_BETA = 1.0  # the default of Caffe2's SmoothL1Loss
 #: Detectron's name, and those of the years when every depth had one of its own.
@@ -85,15 +90,14 @@ def region_head(
         )
     t = cfg.TRAIN
     head = box_head(cfg, features.channels)
-    instance = cfg.LIBRA.INSTANCE_SAMPLING
     sampling = RoISampling(
         batch_size=t.BATCH_SIZE_PER_IM,
         fg_fraction=t.FG_FRACTION,
         fg_thresh=t.FG_THRESH,
         bg_hi=t.BG_THRESH_HI,
         bg_lo=t.BG_THRESH_LO,
-        iou=iou_sampling(cfg),
-        instance=InstanceSampling(form=instance.FORM) if instance.ON else None,
+        negatives=negative_sampler(cfg),
+        positives=positive_sampler(cfg),
     )
     return RegionHead(
         head=head,

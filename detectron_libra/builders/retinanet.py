@@ -5,14 +5,13 @@ from torch import Tensor
 
 from detectron_libra.builders.anchors import anchor_levels, retinanet_anchors
 from detectron_libra.builders.backbone import build_trunk
-from detectron_libra.builders.imbalance import anchor_assigner, dense_class_loss, final_box_loss
-from detectron_libra.builders.rules import (
-    crowd_threshold,
-    detection_rule,
-    geometry_of,
-    iou_sampling,
-    norm_groups,
+from detectron_libra.builders.imbalance import (
+    anchor_assigner,
+    dense_class_loss,
+    final_box_loss,
+    negative_sampler,
 )
+from detectron_libra.builders.rules import crowd_threshold, detection_rule, geometry_of, norm_groups
 from detectron_libra.config.schema import Config
 from detectron_libra.errors import UsageError
 from detectron_libra.modeling.detectors.retinanet import RetinaNet
@@ -41,7 +40,7 @@ def build_retinanet(cfg: Config, num_classes: int, class_counts: Tensor | None =
         share_towers=r.SHARE_CLS_BBOX_TOWER,
         softmax=r.SOFTMAX,
     )
-    sampling = iou_sampling(cfg)
+    sampling = cfg.LIBRA.IOU_SAMPLING
     rule = RetinaNetRule(
         positive=r.POSITIVE_OVERLAP,
         negative=r.NEGATIVE_OVERLAP,
@@ -52,7 +51,7 @@ def build_retinanet(cfg: Config, num_classes: int, class_counts: Tensor | None =
         geometry=geometry_of(cfg),
         assignment=geometry_of(cfg).rules,
         crowd_threshold=crowd_threshold(cfg),
-        negatives=NegativeChoice(cfg.LIBRA.IOU_SAMPLING.NEGATIVES_PER_IM, sampling) if sampling else None,
+        negatives=NegativeChoice(sampling.NEGATIVES_PER_IM, negative_sampler(cfg)) if sampling.ON else None,
         assigner=anchor_assigner(cfg),
     )
     return RetinaNet(

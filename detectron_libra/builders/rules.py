@@ -7,7 +7,6 @@ from detectron_libra.config.schema import Config
 from detectron_libra.geometry import GEOMETRIES, Geometry
 from detectron_libra.modeling.losses import BalancedL1Loss, SmoothL1Loss
 from detectron_libra.modeling.norm import ChannelsPerGroup, Groups
-from detectron_libra.modeling.sampling import IoUSampling
 from detectron_libra.modeling.suppression import BoxVoting, DetectionRule, SoftNMS
 
 EVERY_BOX = 1 << 30  # a limit that limits nothing: the meaning of 0 in Detectron's keys
@@ -30,14 +29,6 @@ def box_loss(cfg: Config, smooth_l1_beta: float) -> nn.Module:
     if b.ON:
         return BalancedL1Loss(alpha=b.ALPHA, gamma=b.GAMMA, beta=b.BETA, form=b.FORM)
     return SmoothL1Loss(beta=smooth_l1_beta)
-
-
-def iou_sampling(cfg: Config) -> IoUSampling | None:
-    """IoU-balanced choice of negatives, where it is on."""
-    s = cfg.LIBRA.IOU_SAMPLING
-    if not s.ON:
-        return None
-    return IoUSampling(bins=s.BINS, floor=s.FLOOR, floor_fraction=s.FLOOR_FRACTION, form=s.FORM)
 
 
 def crowd_threshold(cfg: Config) -> float | None:

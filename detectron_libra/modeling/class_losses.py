@@ -76,3 +76,7 @@ class CrossEntropyLoss(nn.Module):
             weight = F.pad(self.class_weight, (1, 0), value=1.0)
         each = F.cross_entropy(lesson.logits, lesson.classes, weight=weight, reduction="none")
         return (each * lesson.valid).sum() / lesson.normalizer
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """(R, C): the softmax of logits (R, C)."""
+        return logits.softmax(-1)

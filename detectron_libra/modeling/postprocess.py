@@ -107,7 +107,7 @@ def retinanet_candidates(
 
 
 def fast_rcnn_candidates(
-    logits: Tensor,
+    probabilities: Tensor,
     deltas: Tensor,
     proposals: Proposals,
     batch: Batch,
@@ -119,7 +119,7 @@ def fast_rcnn_candidates(
     """Candidates of each image of a batch, decoded in pixels of the image as it was shown, before scaling.
 
     Args:
-        logits: (N*P, C) with background first; deltas: (N*P, C, 4), or (N*P, 2, 4) when class-agnostic.
+        probabilities: (N*P, C) with background first; deltas: (N*P, C, 4), or (N*P, 2, 4) when class-agnostic.
         proposals: the N*P boxes.
         box_weights: divisors of the deltas.
         every: low scores too, so that the same proposals give the same rows whatever the image looks like.
@@ -127,7 +127,7 @@ def fast_rcnn_candidates(
     Source: Detectron's core/test.py.
     """
     images, per_image = proposals.valid.shape
-    probabilities = logits.softmax(-1).view(images, per_image, -1)
+    probabilities = probabilities.view(images, per_image, -1)
     deltas = deltas.view(images, per_image, -1, 4)
     out = []
     for n, meta in enumerate(batch.metas):

@@ -9,10 +9,11 @@ from torch import Tensor
 from detectron_libra.geometry import Geometry
 from detectron_libra.modeling.class_losses import FocalLoss
 from detectron_libra.modeling.matching import AnchorMatch, labelled, match_anchors_retinanet
-from detectron_libra.modeling.sampling import IoUSampling, sample_negatives
+from detectron_libra.modeling.sampling import sample_negatives
 from detectron_libra.modeling.slots import (
     AnchorAssigner,
     BoxLoss,
+    BoxSampler,
     DenseClassLoss,
     DenseLesson,
     DenseOutputs,
@@ -22,10 +23,10 @@ from detectron_libra.structures import Targets
 
 @dataclass(frozen=True)
 class NegativeChoice:
-    """IoU-balanced negatives for a dense detector."""
+    """How many negatives a dense detector learns from, and which."""
 
     per_image: int
-    sampling: IoUSampling
+    sampler: BoxSampler
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class RetinaNetRule:
         geometry: the box convention.
         assignment: whose rule of low-quality matches holds: "detectron" or "continuous".
         crowd_threshold: share of an anchor inside a crowd from which it is ignored; None trains it as background.
-        negatives: how many negatives per image, chosen by IoU; None takes every one, as the focal loss is meant.
+        negatives: some of the negatives of each image; None takes every one, as the focal loss is meant.
         assigner: what assigns in place of ``positive``, ``negative`` and ``assignment``; None: they do.
     """
 
@@ -77,14 +78,21 @@ def assign_anchors(outputs: DenseOutputs, targets: Targets, rule: RetinaNetRule)
     )
 
 
-def choose_background(match: AnchorMatch, rule: RetinaNetRule) -> tuple[Tensor, Tensor | None]:
+def choose_background(
+    outputs: DenseOutputs, match: AnchorMatch, targets: Targets, rule: RetinaNetRule
+) -> tuple[Tensor, Tensor | None]:
     """The negatives (N, M) bool that are learned from, and the weight (N, M) of all anchors that follows, or None."""
     background = match.labels == 0
     if rule.negatives is None:
         return background, None
     high = rule.negative if rule.assigner is None else rule.assigner.highest_negative
     chosen = sample_negatives(
-        match.iou, background, rule.negatives.per_image, rule.negatives.sampling, high=high
+        match,
+        rule.negatives.per_image,
+        rule.negatives.sampler,
+        high=high,
+        targets=targets,
+        logits=outputs.logits_per_anchor,
     )
     return chosen, ((match.labels > 0) | chosen).float()
 
@@ -114,7 +122,7 @@ def retinanet_losses(
     outputs = DenseOutputs(logits, deltas, anchors)
     match = assign_anchors(outputs, targets, rule)
     normalizer = match.foreground.clamp(min=1).float()
-    background, weight = choose_background(match, rule)
+    background, weight = choose_background(outputs, match, targets, rule)
     cls = (class_loss or focal_loss_of(rule))(DenseLesson(outputs, targets, match, weight, normalizer))
     positive = match.labels > 0
     bbox = box_loss.on_matches(

@@ -1,13 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which boxes of a batch are learned from: fixed sizes, keys drawn on the device, the host reads nothing."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from detectron_libra.modeling.matching import ProposalMatch, RPNMatch
+from detectron_libra.modeling.matching import AnchorMatch, ProposalMatch, RPNMatch
+from detectron_libra.modeling.slots import BoxCandidates, BoxSampler
 from detectron_libra.ops.sample_by_iou import sample_by_instance, sample_by_iou, sample_uniform
+from detectron_libra.structures import Targets
+
+
+@dataclass(frozen=True)
+class UniformSampling:
+    """Every candidate is as likely as the next."""
+
+    def __call__(self, boxes: BoxCandidates, num: Tensor, keys: Tensor) -> Tensor:
+        """(N, M) bool, see ``slots.BoxSampler``."""
+        return sample_uniform(boxes.candidates, num, keys)
 
 
 @dataclass(frozen=True)
@@ -19,12 +31,33 @@ class IoUSampling:
     floor_fraction: float = 0.0
     form: str = "paper"
 
+    def __call__(self, boxes: BoxCandidates, num: Tensor, keys: Tensor) -> Tensor:
+        """(N, M) bool, see ``slots.BoxSampler``."""
+        return sample_by_iou(
+            boxes.iou,
+            boxes.candidates,
+            num,
+            keys,
+            bins=self.bins,
+            floor=self.floor,
+            floor_fraction=self.floor_fraction,
+            form=self.form,
+            high=boxes.high,
+            low=boxes.low,
+        )
+
 
 @dataclass(frozen=True)
 class InstanceSampling:
     """Instance-balanced choice of positives; ``form`` is that of ``ops.sample_by_instance``."""
 
     form: str = "paper"
+
+    def __call__(self, boxes: BoxCandidates, num: Tensor, keys: Tensor) -> Tensor:
+        """(N, M) bool, see ``slots.BoxSampler``."""
+        return sample_by_instance(
+            boxes.index, boxes.candidates, num, keys, form=self.form, num_gt=boxes.num_gt
+        )
 
 
 @dataclass(frozen=True)
@@ -36,8 +69,7 @@ class RoISampling:
         fg_fraction: largest share of positives among them.
         fg_thresh: IoU from which a proposal is positive.
         bg_hi, bg_lo: negatives have an IoU in [bg_lo, bg_hi).
-        iou: how negatives are chosen; None chooses uniformly.
-        instance: how positives are chosen; None chooses uniformly.
+        negatives, positives: how they are chosen.
     """
 
     batch_size: int
@@ -45,8 +77,8 @@ class RoISampling:
     fg_thresh: float
     bg_hi: float
     bg_lo: float
-    iou: IoUSampling | None = None
-    instance: InstanceSampling | None = None
+    negatives: BoxSampler = UniformSampling()
+    positives: BoxSampler = UniformSampling()
 
 
 @dataclass(frozen=True)
@@ -69,32 +101,6 @@ def random_keys(like: Tensor) -> Tensor:
     return torch.rand(like.shape, device=like.device)
 
 
-def choose_negatives(
-    iou: Tensor,
-    candidates: Tensor,
-    num: Tensor,
-    keys: Tensor,
-    how: IoUSampling | None,
-    high: float,
-    low: float = 0.0,
-) -> Tensor:
-    """``num`` (N,) of the candidates (N, M), by IoU where ``how`` says so."""
-    if how is None:
-        return sample_uniform(candidates, num, keys)
-    return sample_by_iou(
-        iou,
-        candidates,
-        num,
-        keys,
-        bins=how.bins,
-        floor=how.floor,
-        floor_fraction=how.floor_fraction,
-        form=how.form,
-        high=high,
-        low=low,
-    )
-
-
 def pack(positive: Tensor, negative: Tensor, size: int) -> Sampled:
     """Chosen rows (N, M) as indices (N, size), positives first; at most ``size`` may be chosen per image."""
     kind = torch.where(positive, 0, torch.where(negative, 1, 2))
@@ -106,7 +112,14 @@ def pack(positive: Tensor, negative: Tensor, size: int) -> Sampled:
 
 
 @torch.no_grad()
-def sample_rois(match: ProposalMatch, sampling: RoISampling, *, keys: Tensor | None = None) -> Sampled:
+def sample_rois(
+    match: ProposalMatch,
+    sampling: RoISampling,
+    *,
+    targets: Targets | None = None,
+    logits: Callable[[], Tensor] | None = None,
+    keys: Tensor | None = None,
+) -> Sampled:
     """Positives and negatives of each image for the second stage.
 
     At most round(fg_fraction * batch_size) positives, and negatives for the rest; fewer where there are
@@ -115,6 +128,7 @@ def sample_rois(match: ProposalMatch, sampling: RoISampling, *, keys: Tensor | N
     Args:
         match: overlap of the proposals with ground truth; rows of IoU -1 are never chosen.
         sampling: how many, and how.
+        targets, logits: for a sampler that asks for them, as in ``BoxCandidates``.
         keys: (N, P) float32, uniform random in 0..1; drawn here by default.
 
     Returns:
@@ -124,17 +138,16 @@ def sample_rois(match: ProposalMatch, sampling: RoISampling, *, keys: Tensor | N
     """
     s = sampling
     keys = random_keys(match.iou) if keys is None else keys
+
+    def boxes(candidates: Tensor, low: float, high: float) -> BoxCandidates:
+        return BoxCandidates(candidates, match.iou, match.index, low, high, match.num_gt, targets, logits)
+
     foreground = match.iou >= s.fg_thresh
     background = (match.iou >= max(s.bg_lo, 0.0)) & (match.iou < s.bg_hi) & ~foreground
     most = torch.full_like(match.index[:, 0], round(s.fg_fraction * s.batch_size))
-    if s.instance is None:
-        positive = sample_uniform(foreground, most, keys)
-    else:
-        positive = sample_by_instance(
-            match.index, foreground, most, keys, form=s.instance.form, num_gt=match.num_gt
-        )
+    positive = s.positives(boxes(foreground, s.fg_thresh, torch.inf), most, keys)
     left = s.batch_size - positive.sum(1)
-    negative = choose_negatives(match.iou, background, left, keys, s.iou, s.bg_hi, s.bg_lo)
+    negative = s.negatives(boxes(background, s.bg_lo, s.bg_hi), left, keys)
     return pack(positive, negative, s.batch_size)
 
 
@@ -189,27 +202,32 @@ def sample_rpn(
 
 @torch.no_grad()
 def sample_negatives(
-    iou: Tensor,
-    background: Tensor,
+    match: AnchorMatch,
     num: int,
-    sampling: IoUSampling | None,
+    sampler: BoxSampler,
     *,
     high: float,
+    targets: Targets | None = None,
+    logits: Callable[[], Tensor] | None = None,
     keys: Tensor | None = None,
 ) -> Tensor:
     """A number of negatives per image for a dense detector, which otherwise learns from all of them.
 
     Args:
-        iou: (N, M) float32, largest IoU of each anchor with a ground truth.
-        background: (N, M) bool, the negatives.
+        match: of its anchors; those of label 0 are the negatives.
         num: how many per image.
-        sampling: how; None chooses uniformly.
+        sampler: how.
         high: IoU below which an anchor is a negative.
+        targets, logits: for a sampler that asks for them, as in ``BoxCandidates``.
         keys: (N, M) float32, uniform random in 0..1; drawn here by default.
 
     Returns:
         (N, M) bool, chosen; all where there are fewer than ``num``.
     """
-    keys = random_keys(iou) if keys is None else keys
-    wanted = torch.full((iou.shape[0],), num, dtype=torch.int64, device=iou.device)
-    return choose_negatives(iou, background, wanted, keys, sampling, high)
+    keys = random_keys(match.iou) if keys is None else keys
+    wanted = torch.full((match.iou.shape[0],), num, dtype=torch.int64, device=match.iou.device)
+    objects = 0 if targets is None else targets.boxes.shape[1]
+    background = match.labels == 0
+    return sampler(
+        BoxCandidates(background, match.iou, match.index, 0.0, high, objects, targets, logits), wanted, keys
+    )

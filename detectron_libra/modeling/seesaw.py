@@ -70,6 +70,10 @@ class SeesawLoss(nn.Module):
         which = F.cross_entropy(classes + factors, labels, reduction="none")
         return (either * lesson.valid + which * positive).sum() / lesson.normalizer
 
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """(R, C): the softmax of logits (R, C), p(object) p(class | object)."""
+        return logits.softmax(-1)
+
     def extra_repr(self) -> str:
         return f"num_classes={self.num_classes}, p={self.p}, q={self.q}"
 

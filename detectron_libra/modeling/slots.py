@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The slots in which imbalance is treated, and what a thing that goes into one is given: the detectors know no more.
 
-Letters: N images, M anchors of all levels, R sampled regions, C classes with background. The fourth slot, that of
-images, is ``data.image_sampling``; boxes are sampled by ``sampling``.
+Letters: N images, M anchors of all levels or proposals of an image, R sampled regions, C classes with background. The
+slot of images is ``data.image_sampling``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from detectron_libra.modeling.assignment import Assignment
+from detectron_libra.modeling.layout import cat_levels
 from detectron_libra.modeling.matching import AnchorMatch
 from detectron_libra.structures import Targets
 
@@ -41,6 +42,10 @@ class DenseOutputs:
         """A."""
         return self.deltas[0].shape[1] // 4
 
+    def logits_per_anchor(self) -> Tensor:
+        """(N, M, V) float32 of all levels."""
+        return cat_levels(self.logits, self.logits[0].shape[1] // self.anchors_per_cell)
+
 
 class AnchorAssigner(Protocol):
     """Slot "assigner": which anchors learn which ground truth. Called without gradients.
@@ -56,6 +61,40 @@ class AnchorAssigner(Protocol):
         self, outputs: DenseOutputs, targets: Targets, candidates: Tensor | None = None
     ) -> Assignment:
         """State and ground truth of every anchor; those outside ``candidates`` (N, M) bool are ignored."""
+        ...
+
+
+@dataclass(frozen=True)
+class BoxCandidates:
+    """The positives, or the negatives, that some boxes are chosen from to be learned from.
+
+    Attributes:
+        candidates: (N, M) bool, which of all boxes they are.
+        iou: (N, M) float32, largest IoU of every box with a ground truth; index: (N, M) int64, that ground truth.
+        low, high: the IoU from which, and below which, a box is a candidate.
+        num_gt: G, rows of padded ground truth; targets: the ground truth, where it is at hand.
+        logits: (N, M, C or V) raw scores of every box, for those who choose by what the detector says. A function: the
+            second stage classifies every proposal for it, without gradients. None where there are none.
+    """
+
+    candidates: Tensor
+    iou: Tensor
+    index: Tensor
+    low: float
+    high: float
+    num_gt: int
+    targets: Targets | None = None
+    logits: Callable[[], Tensor] | None = None
+
+
+class BoxSampler(Protocol):
+    """Slot "box sampler": which positives, or which negatives. Called without gradients; the host reads nothing."""
+
+    def __call__(self, boxes: BoxCandidates, num: Tensor, keys: Tensor) -> Tensor:
+        """(N, M) bool, ``num`` (N,) int64 of the candidates of each image, all where there are fewer.
+
+        ``keys``: (N, M) float32, uniform random numbers in 0..1, the only ones that it uses.
+        """
         ...
 
 
@@ -110,6 +149,10 @@ class RegionClassLoss(Protocol):
 
     def __call__(self, lesson: RegionLesson) -> Tensor:
         """0-d float32."""
+        ...
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """(R, C) scores in 0..1 of logits (R, C), background first, as this loss means them; detections have them."""
         ...
 
 

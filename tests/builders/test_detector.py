@@ -11,7 +11,7 @@ from detectron_libra.errors import UsageError
 from detectron_libra.geometry import GEOMETRIES
 from detectron_libra.modeling.heads.fast_rcnn import TwoMLPHead, XConvFCHead
 from detectron_libra.modeling.losses import BalancedL1Loss, SmoothL1Loss
-from detectron_libra.modeling.sampling import InstanceSampling, IoUSampling
+from detectron_libra.modeling.sampling import InstanceSampling, IoUSampling, UniformSampling
 from tests.builders.small import KINDS, config, libra
 from tests.modeling.scenes import batch, targets
 
@@ -30,8 +30,8 @@ def parts(model):
     return {
         "box loss": repr(getattr(owner, "box_loss", SmoothL1Loss(beta=1.0))),
         "pyramid": repr(model.balance),
-        "sampling of negatives": model.regions.sampling.iou if two_stage else dense and dense.negatives,
-        "sampling of positives": model.regions.sampling.instance if two_stage else None,
+        "sampling of negatives": model.regions.sampling.negatives if two_stage else dense and dense.negatives,
+        "sampling of positives": model.regions.sampling.positives if two_stage else None,
     }
 
 
@@ -39,7 +39,8 @@ def parts(model):
 def test_libra_is_off_by_default_and_the_model_is_detectrons(kind):
     found = parts(build(kind))
     assert found["box loss"].startswith("SmoothL1Loss") and found["pyramid"] == "None"
-    assert found["sampling of negatives"] is None and found["sampling of positives"] is None
+    assert found["sampling of negatives"] in (None, UniformSampling())
+    assert found["sampling of positives"] in (None, UniformSampling())
 
 
 @pytest.mark.parametrize(
@@ -85,8 +86,8 @@ def test_keys_of_the_parts_arrive():
     loss, sampling = model.regions.box_loss, model.regions.sampling
     assert isinstance(loss, BalancedL1Loss)
     assert (loss.alpha, loss.gamma, loss.beta, loss.form) == (0.25, 1.0, 0.5, "released")
-    assert sampling.iou == IoUSampling(bins=5, floor=0.1, floor_fraction=0.2, form="released")
-    assert sampling.instance == InstanceSampling(form="released")
+    assert sampling.negatives == IoUSampling(bins=5, floor=0.1, floor_fraction=0.2, form="released")
+    assert sampling.positives == InstanceSampling(form="released")
 
 
 def test_the_proposal_network_keeps_smooth_l1_whatever_libra_says():
@@ -119,7 +120,7 @@ def test_positives_learn_boxes_from_their_own_overlap_on():
 def test_negatives_per_image_arrive():
     cfg = libra("retinanet")
     negatives = build_detector(cfg, 4).rule.negatives
-    assert negatives.per_image == 50 and negatives.sampling == IoUSampling()
+    assert negatives.per_image == 50 and negatives.sampler == IoUSampling()
 
 
 @pytest.mark.parametrize("prior", [0.01, 0.2])

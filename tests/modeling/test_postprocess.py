@@ -114,7 +114,7 @@ def fast_rcnn(probabilities, deltas, boxes, b, r=None, valid=None):
     shape, r = probabilities.shape[:2], r or rule()
     valid = torch.ones(shape, dtype=torch.bool) if valid is None else valid
     found = fast_rcnn_candidates(
-        probabilities.log().flatten(0, 1),
+        probabilities.flatten(0, 1),
         deltas.flatten(0, 1),
         Proposals(boxes, torch.ones(shape), valid),
         b,

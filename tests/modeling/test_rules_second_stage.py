@@ -93,7 +93,7 @@ def test_detections(proposals, agnostic):
     logits, deltas = torch.randn(2, 120, CLASSES), torch.randn(2, 120, 2 if agnostic else CLASSES, 4)
     rule = DetectionRule(0.05, 0.5, best, DETECTRON, float(rules.LARGEST_GROWTH))
     candidates = fast_rcnn_candidates(
-        logits.flatten(0, 1),
+        logits.flatten(0, 1).softmax(-1),
         deltas.flatten(0, 1),
         Proposals(
             torch.from_numpy(proposals).float(), torch.ones(2, 120), torch.ones(2, 120, dtype=torch.bool)

@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from detectron_libra.modeling.matching import ProposalMatch, RPNMatch
+from detectron_libra.modeling.matching import AnchorMatch, ProposalMatch, RPNMatch
 from detectron_libra.modeling.sampling import (
     InstanceSampling,
     IoUSampling,
     RoISampling,
+    UniformSampling,
     sample_negatives,
     sample_rois,
     sample_rpn,
@@ -42,15 +43,17 @@ def check(match, sampled, size):
         assert len(index[valid].unique()) == valid.sum()
 
 
-@pytest.mark.parametrize("iou", [None, IoUSampling(), IoUSampling(form="released", floor=0)])
-@pytest.mark.parametrize("instance", [None, InstanceSampling(), InstanceSampling(form="released")])
+@pytest.mark.parametrize("iou", [UniformSampling(), IoUSampling(), IoUSampling(form="released", floor=0)])
+@pytest.mark.parametrize(
+    "instance", [UniformSampling(), InstanceSampling(), InstanceSampling(form="released")]
+)
 def test_second_stage_takes_a_quarter_of_positives_and_negatives_for_the_rest(iou, instance):
     """The rule: up to round(0.25 * BATCH_SIZE_PER_IM) positives, negatives fill the rest, both without replacement."""
     torch.manual_seed(0)
     match = proposals(*(torch.rand(3, 400) * torch.tensor([[1.0], [0.52], [0.49]])).tolist())
     index = torch.randint(0, 5, match.iou.shape)
     match = replace(match, index=index, num_gt=5)
-    sampled = sample_rois(match, rule(iou=iou, instance=instance))
+    sampled = sample_rois(match, rule(negatives=iou, positives=instance))
     check(match, sampled, 64)
     assert sampled.valid.all()
     available = (match.iou >= 0.5).sum(1)
@@ -81,7 +84,7 @@ def test_iou_sampling_raises_the_share_of_hard_negatives():
     match = ProposalMatch(iou, *[torch.zeros_like(iou, dtype=torch.int64)] * 2, 1)
     hard = [
         (iou.gather(1, s.index)[s.valid] > 0.05).float().mean()
-        for s in (sample_rois(match, rule(iou=how)) for how in (None, IoUSampling()))
+        for s in (sample_rois(match, rule(negatives=how)) for how in (UniformSampling(), IoUSampling()))
     ]
     assert hard[0] < 0.2
     assert hard[1] > 0.5
@@ -155,11 +158,12 @@ def test_rpn_without_replacement_gives_exactly_the_number():
 
 def test_dense_negatives_are_chosen_by_iou_part():
     iou = torch.linspace(0, 0.4, 3001)[:-1].repeat(2, 1) ** 2 / 0.4
-    background = torch.ones_like(iou, dtype=torch.bool)
-    background[1, 30:] = False
-    chosen = sample_negatives(iou, background, 300, IoUSampling(), high=0.4)
+    labels = torch.zeros_like(iou, dtype=torch.int64)
+    labels[1, 30:] = -1
+    match = AnchorMatch(labels, torch.zeros_like(labels), iou, torch.tensor(1.0))
+    chosen = sample_negatives(match, 300, IoUSampling(), high=0.4)
     assert chosen.sum(1).tolist() == [300, 30]
     for k in range(3):
         part = (iou[0] >= k * 0.4 / 3) & (iou[0] < (k + 1) * 0.4 / 3)
         assert (chosen[0] & part).sum() == 100
-    assert sample_negatives(iou, background, 300, None, high=0.4).sum(1).tolist() == [300, 30]
+    assert sample_negatives(match, 300, UniformSampling(), high=0.4).sum(1).tolist() == [300, 30]

@@ -43,7 +43,7 @@ def fast_rcnn(boxes, scores, r, delta=0.0):
     probabilities[:, 0] = 1 - probabilities[:, 1]
     proposals = Proposals(boxes[None], torch.ones(1, len(boxes)), torch.ones(1, len(boxes), dtype=torch.bool))
     (found,) = fast_rcnn_candidates(
-        probabilities.log(),
+        probabilities,
         torch.full((len(boxes), CLASSES + 1, 4), delta),
         proposals,
         batch([(64, 64)]),

@@ -35,7 +35,7 @@ BOXES = (1, 10, 100, 300, 1000, 3000, 10_000)
 SIDE, IMAGES_OF_A_BATCH = 128, 4
 PROPOSALS, TOP_K = 1000, 9
 #: As configurations of Faster R-CNN have them.
-SAMPLING = RoISampling(128, 0.25, 0.5, 0.5, 0.0, iou=IoUSampling(), instance=InstanceSampling())
+SAMPLING = RoISampling(128, 0.25, 0.5, 0.5, 0.0, negatives=IoUSampling(), positives=InstanceSampling())
 POSITIVE, NEGATIVE, CROWDED = 0.5, 0.4, 0.5
 
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from detectron_libra.modeling.class_losses import CrossEntropyLoss
 from detectron_libra.modeling.fast_rcnn_loss import fast_rcnn_losses
 from detectron_libra.modeling.layout import gather_rows
 from detectron_libra.modeling.matching import ProposalMatch, match_proposals
 from detectron_libra.modeling.postprocess import fast_rcnn_candidates
 from detectron_libra.modeling.sampling import RoISampling, sample_rois
+from detectron_libra.modeling.slots import RegionClassLoss
 from detectron_libra.modeling.suppression import Candidates, DetectionRule
 from detectron_libra.ops.roi_align import roi_align
 from detectron_libra.structures import Batch, Proposals, Targets
@@ -73,13 +75,14 @@ class RegionHead(nn.Module):
         box_weights: Sequence[float],
         box_loss: nn.Module,
         detection: DetectionRule,
-        class_loss: nn.Module | None = None,
+        class_loss: RegionClassLoss | None = None,
         box_threshold: float = 0.0,
         crowd_threshold: float | None = None,
     ):
         super().__init__()
         self.head, self.predictor = head, predictor
-        self.box_loss, self.class_loss = box_loss, class_loss
+        self.box_loss = box_loss
+        self.class_loss = CrossEntropyLoss() if class_loss is None else class_loss
         self.pooling, self.sampling, self.detection = pooling, sampling, detection
         self.box_weights = tuple(box_weights)
         self.box_threshold, self.crowd_threshold = box_threshold, crowd_threshold
@@ -135,7 +138,12 @@ class RegionHead(nn.Module):
             proposals = with_ground_truth(proposals, targets)
             original = replace(targets, boxes=targets.boxes / per_image)
             match = self.match(proposals, original, scales)
-            sample = sample_rois(match, self.sampling)
+            sample = sample_rois(
+                match,
+                self.sampling,
+                targets=targets,
+                logits=lambda: self.classify(levels, proposals.boxes)[0].view(*match.index.shape, -1),
+            )
             boxes = gather_rows(proposals.boxes, sample.index)
             gt = match.index.gather(1, sample.index)
             matched = gather_rows(original.boxes, match.box_index.gather(1, sample.index))
@@ -162,5 +170,11 @@ class RegionHead(nn.Module):
         """What may be a detection of each image, before suppression; ``every``: see ``fast_rcnn_candidates``."""
         logits, deltas = self.classify(levels, proposals.boxes)
         return fast_rcnn_candidates(
-            logits, deltas, proposals, batch, box_weights=self.box_weights, rule=self.detection, every=every
+            self.class_loss.probabilities(logits),
+            deltas,
+            proposals,
+            batch,
+            box_weights=self.box_weights,
+            rule=self.detection,
+            every=every,
         )
