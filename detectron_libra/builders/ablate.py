@@ -75,7 +75,7 @@ def ablate(cfg: Config, *, parts: Sequence[Sequence[str]], mode: str, seeds: int
 
     Raises:
         LibraError: as for a training, or other processes have all the runs that are left and none is finished.
-        SystemExit: 130 or 143 after an interrupt; the same command goes on.
+        SystemExit: 129, 130 or 143 after an interrupt; the same command goes on.
     """
     require_measurable(cfg)
     runs = plan(cfg, parts=parts, mode=mode, seeds=seeds, out=ensure_writable(out))

@@ -90,7 +90,7 @@ def detect_in_pieces(
         on_gpus: each has a GPU of its own; otherwise they share the threads of the CPU.
 
     Raises:
-        RunError: a process fails; quotes its last lines. SystemExit: 130 or 143 after an interrupt.
+        RunError: a process fails; quotes its last lines. SystemExit: 129, 130 or 143 after an interrupt.
     """
     ranges = split(len(dataset.records), processes)
     for old in folder.glob("detection_range_*"):  # of an earlier test, and not to be taken for this one's

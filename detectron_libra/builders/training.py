@@ -83,7 +83,7 @@ def train_and_test(
         Path of the final weights.
 
     Raises:
-        LibraError: with the exit code of its kind. SystemExit: 130 or 143 after an interrupt.
+        LibraError: with the exit code of its kind. SystemExit: 129, 130 or 143 after an interrupt.
     """
     if not cfg.TRAIN.DATASETS:
         raise UsageError("TRAIN.DATASETS: no data set is named; give at least one")

@@ -29,6 +29,8 @@ from detectron_libra.errors import LibraError
 from detectron_libra.structures import Batch
 
 NO_CACHE = CacheSettings("none", 0)
+#: Windows has no SIGHUP.
+_NOT_FOR_WORKERS = ("SIGINT", "SIGTERM", "SIGHUP")
 #: PR_SET_PDEATHSIG of <linux/prctl.h>.
 _DIE_WITH_PARENT = 1
 
@@ -201,8 +203,9 @@ def _as_it_is(item: Any) -> Any:
 def _start_worker(_: int) -> None:
     """One thread per worker; a signal to the whole group is the main process's to answer, after its step."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for name in _NOT_FOR_WORKERS:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     if sys.platform == "linux":
         # However the main process ends: a worker that hangs would not see it, and hold memory for ever.
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)

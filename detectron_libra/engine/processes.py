@@ -45,7 +45,7 @@ def run_all(jobs: Sequence[Job], *, stop: StopFlag, watch: Callable[[], None]) -
 
     Raises:
         RunError: one cannot be started, or ends with another exit code than 0; quotes its last lines.
-        SystemExit: 130 or 143 after ``stop``.
+        SystemExit: 129, 130 or 143 after ``stop``.
     """
     running: list[subprocess.Popen] = []
     try:

@@ -58,7 +58,7 @@ def detect(
 
     Raises:
         RunError: out of memory, or a worker that died or hangs.
-        SystemExit: 130 or 143 after ``stop``.
+        SystemExit: 129, 130 or 143 after ``stop``.
     """
     device, was_training = torch.device(device), model.training
     hidden = not (progress and sys.stderr is not None and sys.stderr.isatty())

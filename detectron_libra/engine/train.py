@@ -97,7 +97,7 @@ def train(
 
     Raises:
         NonFinite: a loss or gradient that is not finite, unless it is left out. RunError: memory, disk, a worker.
-        SystemExit: 130 or 143 after ``stop``.
+        SystemExit: 129, 130 or 143 after ``stop``.
     """
     folder, device = Path(folder), torch.device(device)
     start = resume.next_iteration if resume else 0

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from detectron_libra.engine import checkpoint, weights_file
-from detectron_libra.engine.signals import StopFlag
+from detectron_libra.engine.signals import SIGNALS, StopFlag
 from detectron_libra.errors import InputError, RunError
 from tests.engine.toy import Data, run
 
@@ -71,7 +71,9 @@ def test_after_kill_9_the_resumed_run_is_bit_equal(tmp_path, whole):
     assert same(weights(tmp_path), weights(whole))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+)
 def test_a_signal_saves_and_exits_with_its_code(tmp_path, whole, number, code):
     process = start(tmp_path)
     process.send_signal(number)
@@ -97,12 +99,31 @@ def test_a_second_signal_ends_at_once():
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False).returncode == 143
 
 
+def test_a_closed_terminal_says_so_more_than_once_and_ends_nothing_by_that():
+    """The kernel sends SIGHUP, and a shell sends it again to its jobs."""
+    with StopFlag() as stop:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert stop.exit_code == 129
+
+
+def test_under_nohup_a_closed_terminal_stops_nothing():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopFlag() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_handlers_are_put_back():
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    before = [signal.getsignal(number) for number in SIGNALS]
     with StopFlag() as stop:
         assert not stop
         assert stop.exit_code == 0
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 def test_files_of_a_finished_run(whole):
