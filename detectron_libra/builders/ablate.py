@@ -83,7 +83,7 @@ def ablate(cfg: Config, *, parts: Sequence[Sequence[str]], mode: str, seeds: int
         setup_logging(out / "log.txt")
         require_unchanged(runs)
         log.info("%d runs in %s, %d of them finished", len(runs), out, sum(run.finished for run in runs))
-        elsewhere = []
+        elsewhere: list[tuple[Planned, str]] = []
         for number, run in enumerate(runs):
             if run.finished:
                 continue
@@ -94,7 +94,7 @@ def ablate(cfg: Config, *, parts: Sequence[Sequence[str]], mode: str, seeds: int
                         train(run)
                         setup_logging(out / "log.txt")
             except FolderInUse as e:
-                elsewhere.append(f"{run} (process {e.holder})")
+                elsewhere.append((run, e.holder))
         tell_of_others(runs, elsewhere)
         return report(out)
 
@@ -161,13 +161,18 @@ def train(run: Planned) -> None:
         raise
 
 
-def tell_of_others(runs: Sequence[Planned], elsewhere: Sequence[str]) -> None:
-    """Says which runs other processes have; raises UsageError where that leaves nothing to report."""
-    if not elsewhere:
+def tell_of_others(runs: Sequence[Planned], elsewhere: Sequence[tuple[Planned, str]]) -> None:
+    """Says which runs other processes still have; raises UsageError where that leaves nothing to report.
+
+    Args:
+        elsewhere: runs that were held when it was their turn, and by which process.
+    """
+    held = "; ".join(f"{run} (process {holder})" for run, holder in elsewhere if not run.finished)
+    if not held:
         return
     if not any(run.finished for run in runs):
-        raise UsageError(f"every run is done by another process already: {'; '.join(elsewhere)}")
-    log.info("left to other processes: %s", "; ".join(elsewhere))
+        raise UsageError(f"every run is done by another process already: {held}")
+    log.info("left to other processes: %s", held)
     log.info("the report has what is finished now; the process that ends last writes the whole one")
 
 

@@ -75,8 +75,17 @@ def test_keys_that_no_result_depends_on_may_change(tmp_path):
 
 
 def test_where_others_do_every_run_there_is_nothing_to_report(tmp_path):
-    first, second = make_run(tmp_path / "a"), make_run(tmp_path / "b", 1.0)
+    first = make_run(tmp_path / "a")
     with pytest.raises(UsageError, match=r"done by another process already: baseline, seed 3 \(process 12\)"):
-        tell_of_others([first], ["baseline, seed 3 (process 12)"])
-    tell_of_others([first, second], ["baseline, seed 3 (process 12)"])
+        tell_of_others([first], [(first, "12")])
     tell_of_others([first], [])
+
+
+def test_runs_that_others_have_finished_meanwhile_are_not_said_to_be_under_way(tmp_path, caplog):
+    """What was held when its turn came may be done by the end: only what is still going on is named."""
+    first, second = make_run(tmp_path / "a"), make_run(tmp_path / "b", 1.0)
+    with caplog.at_level("INFO"):
+        tell_of_others([first, second], [(second, "12")])
+        assert not caplog.text
+        tell_of_others([first, second], [(first, "13"), (second, "12")])
+    assert "left to other processes: baseline, seed 3 (process 13)\n" in caplog.text
