@@ -71,6 +71,15 @@ def test_after_kill_9_the_resumed_run_is_bit_equal(tmp_path, whole):
     assert same(weights(tmp_path), weights(whole))
 
 
+@pytest.fixture
+def heard():
+    """SIGHUP is not ignored, as it is where the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
 )
@@ -99,6 +108,7 @@ def test_a_second_signal_ends_at_once():
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False).returncode == 143
 
 
+@pytest.mark.usefixtures("heard")
 def test_a_closed_terminal_says_so_more_than_once_and_ends_nothing_by_that():
     """The kernel sends SIGHUP, and a shell sends it again to its jobs."""
     with StopFlag() as stop:

@@ -4,6 +4,7 @@
 import os
 import pty
 import select
+import signal
 import sys
 
 from tests.tools.runs import ROOT
@@ -15,6 +16,7 @@ def start_in_a_terminal(words):
     if process == 0:
         os.chdir(ROOT)
         os.environ["OMP_NUM_THREADS"] = "1"
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
         os.execv(sys.executable, [sys.executable, *map(str, words)])
     return process, terminal
 
