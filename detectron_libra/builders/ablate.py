@@ -78,7 +78,8 @@ def ablate(cfg: Config, *, parts: Sequence[Sequence[str]], mode: str, seeds: int
         SystemExit: 129, 130 or 143 after an interrupt; the same command goes on.
     """
     require_measurable(cfg)
-    runs = plan(cfg, parts=parts, mode=mode, seeds=seeds, out=ensure_writable(out))
+    runs = plan(cfg, parts=parts, mode=mode, seeds=seeds, out=out)
+    ensure_writable(out)
     with exit_at_sigterm():
         setup_logging(out / "log.txt")
         require_unchanged(runs)
@@ -148,12 +149,14 @@ def train(run: Planned) -> None:
     """Train and test one run, from its newest checkpoint where there is one, and write its result.
 
     Raises:
-        LibraError: names the run. SystemExit: after an interrupt.
+        FolderInUse: another process trains it. Any other LibraError: names the run. SystemExit: after an interrupt.
     """
     write_whole(run.folder / STARTED, dump(run.cfg).encode())
     try:
         train_and_test(run.cfg)
         write_json(run.folder / DONE, result_of(run))
+    except FolderInUse:  # by a train_net.py: others' work as well
+        raise
     except LibraError as e:
         raise type(e)(f"{run.folder}: {e}") from e
     except SystemExit:

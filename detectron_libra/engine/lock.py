@@ -25,11 +25,9 @@ class FolderInUse(UsageError):
         holder: its number, as text; "unknown" where it had not written it yet.
     """
 
-    def __init__(self, folder: Path, holder: str) -> None:
+    def __init__(self, *lines: str, holder: str = "unknown") -> None:
+        super().__init__(*lines)
         self.holder = holder
-        super().__init__(
-            f"{folder}: in use by process {holder}; wait for it, or set OUTPUT_DIR to another folder"
-        )
 
 
 @contextmanager
@@ -54,7 +52,9 @@ def locked(folder: Path | str, *, wait: bool = False) -> Iterator[Path]:
             fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as e:
             if e.errno in (errno.EACCES, errno.EAGAIN):
-                raise FolderInUse(path.parent, path.read_text().strip() or "unknown") from e
+                holder = path.read_text().strip() or "unknown"
+                text = f"{path.parent}: in use by process {holder}; wait for it, or set OUTPUT_DIR to another folder"
+                raise FolderInUse(text, holder=holder) from e
             log.warning("%s: this file system has no locks (%s); start one run in it only", path, e.strerror)
         file.truncate(0)
         file.write(f"{os.getpid()}\n")

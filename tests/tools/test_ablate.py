@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from detectron_libra.config import diff, load_config
+from detectron_libra.engine.lock import locked
 from tests.tools.runs import ROOT, losses, refused, run, signal_self
 
 FEW = ["SOLVER.MAX_ITER", 3, "SOLVER.STEPS", "[0]", "TRAIN.SNAPSHOT_ITERS", 2]
@@ -214,6 +215,19 @@ def test_processes_share_the_runs_and_the_last_one_reports_all(trained, tmp_path
     assert [entry["parts"] for entry in read(tmp_path / "out")["runs"]] == [[], ["weights=0.25"]]
 
 
+def test_a_run_that_a_training_of_its_own_has_is_left_to_it(trained, tmp_path):
+    """train_net.py on the configuration of a run does the run, too; the others are done meanwhile."""
+    file, out = tmp_path / "mine.yaml", tmp_path / "out"
+    file.write_text(f"_BASE_: {trained.config}\n")
+    folder = run_folder(out) / "train/tiny_train/retinanet"
+    folder.mkdir(parents=True)
+    with locked(folder):
+        done = run(*command(file, out, "--parts", "weights=0.25:0.5", "--seeds", 1))
+    assert done.code == 0, done.err
+    assert f"left to other processes: baseline, seed 3 (process {os.getpid()})" in done.out
+    assert [entry["parts"] for entry in read(out)["runs"]] == [["weights=0.25"]]
+
+
 def test_a_changed_configuration_is_refused_with_the_difference(done):
     file, out, _ = done
     words = ["ablate.py", "--cfg", file, "--parts", "sampling,loss", "--cumulative", "--seeds", 2, *FEW]
@@ -237,6 +251,10 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_trained(config, t
             ["TEST.DATASETS", "exactly one"],
         ),
         (["--parts", "weights=0.5"], ["LOSS.WEIGHTS.BBOX", "0.5"]),
+        (
+            ["--parts", "loss", "LIBRA.BALANCED_L1.ON", "False", "LOSS.BOX.KIND", "giou"],
+            ["LOSS.BOX.KIND", "LIBRA.BALANCED_L1.ON True"],
+        ),
     ):
         refused(run("ablate.py", "--cfg", config, "--out", out, *words), 2, *parts)
     refused(run("ablate.py", "--report-only"), 2, "--out")
