@@ -47,12 +47,11 @@ def choose(assigned: Assigned, how: BoxSampler) -> dict[str, Tensor]:
     keys = random_keys(a.iou)
     score = torch.where(a.background, a.objectness, -1.0)
     rank = score.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    negatives = BoxCandidates(a.background, a.iou, a.index, a.low, a.high, num_gt=0)  # of no ground truth
     return {
         "hard": a.background & (rank < a.negatives[:, None]),
         "random": sample_uniform(a.background, a.negatives, keys),
-        "iou_balanced": how(
-            BoxCandidates(a.background, a.iou, a.index, a.low, a.high, num_gt=0), a.negatives, keys
-        ),
+        "iou_balanced": how(negatives, a.negatives, keys),
     }
 
 

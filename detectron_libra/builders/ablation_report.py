@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 #: Folder of the runs; what marks one as finished.
 RUNS, DONE = "runs", "run.json"
+FINISHED = f"{RUNS}/*/seed*/{DONE}"
 #: What it holds.
 ENTRY = ("parts", "seed", "metrics", "minutes")
 NAME = "ablation"
@@ -47,15 +48,10 @@ def report(out: Path) -> Path:
     Raises:
         InputError: no run has finished, or a file of one cannot be read or is of other detections or images.
     """
-    if not finished_runs(out):
+    if not any(out.glob(FINISHED)):
         raise InputError(f"{out / RUNS}: no finished run, so there is nothing to report")
     with locked(out, wait=True):  # of processes that share an ablation, the last one reports all of its runs
-        return report_runs(out, finished_runs(out))
-
-
-def finished_runs(out: Path) -> list[Path]:
-    """The run.json of every finished run, the baseline first."""
-    return sorted(out.glob(f"{RUNS}/*/seed*/{DONE}"), key=_place)
+        return report_runs(out, sorted(out.glob(FINISHED), key=_place))
 
 
 def report_runs(out: Path, files: Sequence[Path]) -> Path:

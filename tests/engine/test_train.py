@@ -72,14 +72,14 @@ def test_after_kill_9_the_resumed_run_is_bit_equal(tmp_path, whole):
 
 
 @pytest.fixture
-def heard():
-    """SIGHUP is not ignored, as it is where the tests run under nohup."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def hangup(request):
+    """What SIGHUP does: as by default, or nothing, as under nohup, where the tests themselves may run."""
+    before = signal.signal(signal.SIGHUP, getattr(request, "param", signal.SIG_DFL))
     yield
     signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.usefixtures("heard")
+@pytest.mark.usefixtures("hangup")
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
 )
@@ -108,7 +108,7 @@ def test_a_second_signal_ends_at_once():
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False).returncode == 143
 
 
-@pytest.mark.usefixtures("heard")
+@pytest.mark.usefixtures("hangup")
 def test_a_closed_terminal_says_so_more_than_once_and_ends_nothing_by_that():
     """The kernel sends SIGHUP, and a shell sends it again to its jobs."""
     with StopFlag() as stop:
@@ -117,15 +117,12 @@ def test_a_closed_terminal_says_so_more_than_once_and_ends_nothing_by_that():
         assert stop.exit_code == 129
 
 
-def test_under_nohup_a_closed_terminal_stops_nothing():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with StopFlag() as stop:
-            os.kill(os.getpid(), signal.SIGHUP)
-            assert not stop
-        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, before)
+@pytest.mark.parametrize("hangup", [signal.SIG_IGN], indirect=True)
+def test_under_nohup_a_closed_terminal_stops_nothing(hangup):
+    with StopFlag() as stop:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not stop
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
 def test_handlers_are_put_back():

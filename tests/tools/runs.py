@@ -106,13 +106,18 @@ def write_config(folder: Path) -> Path:
     return file
 
 
-def train_as_users_do(folder: Path) -> Trained:
-    """One complete run, started as a user types it."""
-    config = write_config(folder)
-    command = [sys.executable, str(ROOT / "tools/train_net.py"), "--cfg", str(config)]
+def run_as_users_do(tool: str, *words) -> Done:
+    """A tool started as a user types it."""
+    command = [sys.executable, str(ROOT / "tools" / tool), *map(str, words)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, cwd=ROOT, env=environment)
-    return Trained(config, folder / "out", Done(done.returncode, done.stdout, done.stderr))
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def train_as_users_do(folder: Path) -> Trained:
+    """One complete run."""
+    config = write_config(folder)
+    return Trained(config, folder / "out", run_as_users_do("train_net.py", "--cfg", config))
 
 
 def run(
@@ -143,6 +148,12 @@ def run(
 def signal_self(number: int) -> None:
     """For ``after``: what `kill` does."""
     os.kill(os.getpid(), number)
+
+
+def run_another(report: Path, *words) -> None:
+    """For ``after``: a tool from start to end. ``report`` gets the number of this process and what ``Done`` has."""
+    done = run_as_users_do(*words)
+    report.write_text(json.dumps([os.getpid(), done.code, done.out, done.err]))
 
 
 def kill_a_worker() -> None:

@@ -5,11 +5,8 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,7 +14,7 @@ from safetensors.torch import load_file
 
 from detectron_libra.config import diff, load_config
 from detectron_libra.engine.lock import locked
-from tests.tools.runs import ROOT, losses, refused, run, signal_self
+from tests.tools.runs import losses, refused, run, run_another, signal_self
 
 FEW = ["SOLVER.MAX_ITER", 3, "SOLVER.STEPS", "[0]", "TRAIN.SNAPSHOT_ITERS", 2]
 METRICS = {"AP", "AP50", "AP75", "APs", "APm", "APl", "per_class", "minutes"} | {
@@ -189,24 +186,16 @@ def test_stopped_in_the_second_run_it_goes_on_with_that_one(trained, tmp_path, n
     )
 
 
-def start_another(words: list[str], report: str) -> None:
-    """For ``after``: the same command again, while this one trains."""
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    command_ = [sys.executable, str(ROOT / "tools" / words[0]), *words[1:]]
-    done = subprocess.run(command_, cwd=ROOT, env=env, capture_output=True, text=True)
-    Path(report).write_text(json.dumps([done.returncode, done.stdout + done.stderr, os.getpid()]))
-
-
 def test_processes_share_the_runs_and_the_last_one_reports_all(trained, tmp_path):
     """The second one starts while the first is in the baseline: it takes the other run, reports it and says who has
     the baseline. The first finds nothing left to do after its run."""
     file, report = tmp_path / "mine.yaml", tmp_path / "report.json"
     file.write_text(f"_BASE_: {trained.config}\n")
     words = command(file, tmp_path / "out", "--parts", "weights=0.25:0.5", "--seeds", 1)
-    first = run(*words, after=(1, OnRun(0, partial(start_another, list(map(str, words)), report))))
+    first = run(*words, after=(1, OnRun(0, partial(run_another, report, *words))))
     assert first.code == 0, first.err
-    code, told, number = json.loads(report.read_text())
-    assert code == 0, told
+    number, code, told, error = json.loads(report.read_text())
+    assert code == 0, error
     assert "run 2 of 2: weights=0.25, seed 3" in told and "run 1 of 2" not in told
     assert (
         f"left to other processes: baseline, seed 3 (process {number})" in told and "1 finished runs" in told

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from detectron_libra.modeling.class_losses import CrossEntropyLoss
 from detectron_libra.modeling.fast_rcnn_loss import fast_rcnn_losses
 from detectron_libra.modeling.layout import gather_rows
 from detectron_libra.modeling.matching import ProposalMatch, match_proposals
@@ -59,7 +58,7 @@ class RegionHead(nn.Module):
         pooling: how regions are cut out.
         sampling: which proposals are trained on.
         box_weights: factors of the encoded deltas.
-        box_loss: loss of the boxes; class_loss: of the classes, None: cross entropy.
+        box_loss: loss of the boxes; class_loss: of the classes.
         detection: what is reported.
         box_threshold: IoU from which a positive learns a box.
         crowd_threshold: share of a proposal inside a crowd from which it is no background; None: crowds are.
@@ -74,15 +73,14 @@ class RegionHead(nn.Module):
         sampling: RoISampling,
         box_weights: Sequence[float],
         box_loss: nn.Module,
+        class_loss: RegionClassLoss,
         detection: DetectionRule,
-        class_loss: RegionClassLoss | None = None,
         box_threshold: float = 0.0,
         crowd_threshold: float | None = None,
     ):
         super().__init__()
         self.head, self.predictor = head, predictor
-        self.box_loss = box_loss
-        self.class_loss = CrossEntropyLoss() if class_loss is None else class_loss
+        self.box_loss, self.class_loss = box_loss, class_loss
         self.pooling, self.sampling, self.detection = pooling, sampling, detection
         self.box_weights = tuple(box_weights)
         self.box_threshold, self.crowd_threshold = box_threshold, crowd_threshold
